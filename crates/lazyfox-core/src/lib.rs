@@ -1,0 +1,22 @@
+//! Lazyfox decides here. No I/O, no clock, no randomness, no async, no dependencies: `now` and every
+//! roll of the dice are arguments, and what should happen is returned as data.
+//!
+//! Read in this order. The invariants that the modules keep:
+//!
+//! - A terminal state is final; only [`job::Event::Retry`] leaves FAILED or TIMED_OUT.
+//! - Only the worker that holds the lease can end an attempt, and a job whose attempt ended without
+//!   a report of that worker never goes to that worker again ([`job::Job::barred`]).
+//! - [`scale::plan`] never asks for more workers than the maximum, and zero demand converges to the
+//!   minimum and stays there.
+
+pub mod id;
+pub mod time;
+
+// limits
+// policy
+
+// job
+// sdk
+
+// delivery
+// scale

@@ -1,0 +1,1 @@
+//! Lazyfox remembers here.
