@@ -49,7 +49,9 @@ impl std::error::Error for BadId {}
 
 fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 macro_rules! name {
@@ -149,7 +151,10 @@ impl JobId {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&sync, uuid) = bytes.split_last()?;
         let uuid = uuid.try_into().ok()?;
-        (sync < 2).then_some(Self { uuid, sync: sync == 1 })
+        (sync < 2).then_some(Self {
+            uuid,
+            sync: sync == 1,
+        })
     }
 }
 

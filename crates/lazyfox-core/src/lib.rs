@@ -1,7 +1,7 @@
 //! Lazyfox decides here. No I/O, no clock, no randomness, no async, no dependencies: `now` and every
 //! roll of the dice are arguments, and what should happen is returned as data.
 //!
-//! Read in this order. The invariants that the modules keep:
+//! The modules stand in reading order. The invariants that they keep:
 //!
 //! - A terminal state is final; only [`job::Event::Retry`] leaves FAILED or TIMED_OUT.
 //! - Only the worker that holds the lease can end an attempt, and a job whose attempt ended without
@@ -12,11 +12,11 @@
 pub mod id;
 pub mod time;
 
-// limits
-// policy
+pub mod limits;
+pub mod policy;
 
-// job
-// sdk
+pub mod job;
+pub mod sdk;
 
-// delivery
-// scale
+pub mod delivery;
+pub mod scale;

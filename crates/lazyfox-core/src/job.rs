@@ -1,0 +1,771 @@
+//! One job from its submission to its end: the states, the events, and the one function that decides.
+
+use std::fmt;
+
+use crate::id::{EndpointId, JobId, WorkerId};
+use crate::limits;
+use crate::policy::Terms;
+use crate::time::Timestamp;
+
+/// One unit of work. Its input, output and secrets are kept beside it by the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// The queue it belongs to.
+    pub endpoint: EndpointId,
+    /// What was agreed at submission.
+    pub terms: Terms,
+    /// Whether its end is reported to a webhook.
+    pub has_webhook: bool,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When its present wait began: its submission, or the call to `/retry`.
+    pub queued_at: Timestamp,
+    /// When its ttl runs out.
+    pub expires_at: Timestamp,
+    /// Whether `expires_at` ends a running job too.
+    pub expiry_is_hard: bool,
+    /// Whether a `/runsync` caller still waits: a result that is delivered that way is kept shorter.
+    pub awaited: bool,
+    /// Automatic retries so far.
+    pub retries: u32,
+    /// Workers whose attempt at this job ended without their own report. They may still speak of it,
+    /// and their URLs carry no attempt number, so the job never goes to them again.
+    pub barred: Vec<WorkerId>,
+    /// Where it is in its life.
+    pub state: State,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Waits for a worker.
+    Queued,
+    /// A worker holds its lease.
+    Running(Attempt),
+    /// Ended with a result.
+    Completed(End),
+    /// Ended with an error.
+    Failed(End),
+    /// Ended by `/cancel` or `/purge-queue`.
+    Cancelled(End),
+    /// Ended by its execution timeout or its ttl.
+    TimedOut(End),
+}
+
+/// The name of a state, as the wire spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the states are documented at State")]
+pub enum Status {
+    InQueue,
+    InProgress,
+    Completed,
+    Failed,
+    Cancelled,
+    TimedOut,
+}
+
+/// One try at a job by one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Who works on it.
+    pub worker: WorkerId,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// Until when it may, unless it gives a sign of life.
+    pub lease_until: Timestamp,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// The last attempt: who and since when. `None` when no worker ever took it.
+    pub attempt: Option<(WorkerId, Timestamp)>,
+    /// Why, where it ended badly.
+    pub error: Option<String>,
+    /// When the record is deleted.
+    pub forget_at: Timestamp,
+}
+
+/// What can happen to a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A worker's poll is answered with it.
+    Take {
+        /// The worker.
+        worker: WorkerId,
+        /// Length of the lease.
+        lease_ms: u64,
+    },
+    /// The answer to that poll never left the server.
+    HandBack {
+        /// The worker that did not get it.
+        worker: WorkerId,
+    },
+    /// A heartbeat of the worker.
+    Renew {
+        /// The worker.
+        worker: WorkerId,
+        /// Length of the lease from now.
+        lease_ms: u64,
+    },
+    /// The worker reports an intermediate output.
+    Progress {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// The worker reports the result.
+    Complete {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// The worker reports an error, or a result that cannot be kept.
+    Fail {
+        /// The worker.
+        worker: WorkerId,
+        /// Its error.
+        error: String,
+    },
+    /// The worker ended, or polls without the job that it holds.
+    Lost {
+        /// The worker.
+        worker: WorkerId,
+        /// What is known of it, as a fragment of a sentence.
+        how: String,
+    },
+    /// The server stops the worker for another job's sake. The job is not to blame, so this is no retry.
+    Evict {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// Time has passed: whatever deadline is due takes effect.
+    Clock,
+    /// `/cancel`.
+    Cancel,
+    /// `/purge-queue`.
+    Purge,
+    /// No worker can be started for it.
+    Unservable {
+        /// Why.
+        reason: String,
+    },
+    /// `/retry`.
+    Retry,
+    /// The `/runsync` caller is gone or was answered without the result.
+    WaitEnded,
+    /// `/status?ttl=`: the remaining life, from now.
+    SetTtl {
+        /// Milliseconds.
+        ms: u64,
+    },
+}
+
+/// What a store has to do beside writing the new job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Keep the output that came with the event.
+    KeepOutput,
+    /// Forget the output of an earlier attempt.
+    ClearOutput,
+    /// Forget the chunks of an earlier attempt.
+    ClearChunks,
+    /// Forget the credentials: the job can never run again.
+    WipeSecrets,
+    /// Record a delivery for the webhook.
+    Deliver,
+    /// Count it for `/health`.
+    Count(Counter),
+}
+
+/// What `/health` counts over the life of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "named like the states")]
+pub enum Counter {
+    Completed,
+    Failed,
+    Cancelled,
+    TimedOut,
+    Retried,
+}
+
+/// The job after an event, and what else has to happen in the same commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The job as it is now.
+    pub job: Job,
+    /// In no particular order.
+    pub effects: Vec<Effect>,
+}
+
+/// Why an event changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The job has ended with this status.
+    Ended(Status),
+    /// The job is not waiting.
+    NotQueued,
+    /// The worker does not hold the job's lease.
+    NotHolder,
+    /// The worker had the job before and may still speak of it.
+    Barred,
+    /// No deadline is due.
+    NotDue,
+    /// Only FAILED and TIMED_OUT jobs can be retried; this one is in this state.
+    NotRetryable(Status),
+}
+
+impl Status {
+    /// All of them, in the order of a job's life.
+    pub const ALL: [Self; 6] = [
+        Self::InQueue,
+        Self::InProgress,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::TimedOut,
+    ];
+
+    /// As the wire spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InQueue => "IN_QUEUE",
+            Self::InProgress => "IN_PROGRESS",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+            Self::TimedOut => "TIMED_OUT",
+        }
+    }
+
+    /// Reads the wire's spelling. `RUNNING` is an old name of IN_PROGRESS.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "RUNNING" {
+            return Some(Self::InProgress);
+        }
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
+    /// Whether it is final (except through `/retry`).
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        match self {
+            Self::InQueue | Self::InProgress => false,
+            Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut => true,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl State {
+    /// Its name.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match self {
+            Self::Queued => Status::InQueue,
+            Self::Running(_) => Status::InProgress,
+            Self::Completed(_) => Status::Completed,
+            Self::Failed(_) => Status::Failed,
+            Self::Cancelled(_) => Status::Cancelled,
+            Self::TimedOut(_) => Status::TimedOut,
+        }
+    }
+
+    /// How it ended, if it did.
+    #[must_use]
+    pub const fn end(&self) -> Option<&End> {
+        match self {
+            Self::Queued | Self::Running(_) => None,
+            Self::Completed(end)
+            | Self::Failed(end)
+            | Self::Cancelled(end)
+            | Self::TimedOut(end) => Some(end),
+        }
+    }
+
+    /// The attempt that runs or ran last: who and since when.
+    #[must_use]
+    pub const fn last_attempt(&self) -> Option<(&WorkerId, Timestamp)> {
+        match self {
+            Self::Queued => None,
+            Self::Running(attempt) => Some((&attempt.worker, attempt.started_at)),
+            Self::Completed(end)
+            | Self::Failed(end)
+            | Self::Cancelled(end)
+            | Self::TimedOut(end) => match &end.attempt {
+                Some((worker, started_at)) => Some((worker, *started_at)),
+                None => None,
+            },
+        }
+    }
+}
+
+impl Job {
+    /// A job as it is at its submission.
+    #[must_use]
+    pub fn submitted(
+        id: JobId,
+        endpoint: EndpointId,
+        terms: Terms,
+        has_webhook: bool,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            endpoint,
+            has_webhook,
+            created_at: now,
+            queued_at: now,
+            expires_at: now.plus_ms(terms.ttl_ms),
+            expiry_is_hard: terms.ttl_given,
+            awaited: id.is_sync(),
+            retries: 0,
+            barred: Vec::new(),
+            state: State::Queued,
+            terms,
+        }
+    }
+
+    /// Its state's name.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        self.state.status()
+    }
+
+    /// When [`Event::Clock`] has something to do next; for an ended job, when its record goes.
+    #[must_use]
+    pub fn deadline(&self) -> Timestamp {
+        match &self.state {
+            State::Queued => self.expires_at,
+            State::Running(attempt) => {
+                let hard = if self.expiry_is_hard {
+                    self.expires_at
+                } else {
+                    Timestamp::NEVER
+                };
+                attempt
+                    .lease_until
+                    .min(self.execution_deadline(attempt))
+                    .min(hard)
+            }
+            State::Completed(end)
+            | State::Failed(end)
+            | State::Cancelled(end)
+            | State::TimedOut(end) => end.forget_at,
+        }
+    }
+
+    fn execution_deadline(&self, attempt: &Attempt) -> Timestamp {
+        match self.terms.execution_timeout_ms {
+            Some(ms) => attempt.started_at.plus_ms(ms),
+            None => Timestamp::NEVER,
+        }
+    }
+}
+
+/// Decides what an event does to a job. Every state is named in every arm: a new state must be
+/// thought about everywhere.
+///
+/// # Errors
+/// [`Refused`] when the event changes nothing.
+pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
+    let refused = match (&job.state, event) {
+        (State::Queued, Event::Take { worker, lease_ms }) => {
+            return take(job, worker, lease_ms, now);
+        }
+        (State::Running(_), Event::Take { .. }) => Refused::NotQueued,
+
+        (State::Running(attempt), Event::HandBack { worker }) if attempt.worker == worker => {
+            return Ok(requeued(job, Vec::new()));
+        }
+        (State::Running(attempt), Event::Renew { worker, lease_ms })
+            if attempt.worker == worker =>
+        {
+            let lease_until = attempt.lease_until.max(now.plus_ms(lease_ms));
+            let state = State::Running(Attempt {
+                lease_until,
+                ..attempt.clone()
+            });
+            return Ok(Step {
+                job: Job {
+                    state,
+                    ..job.clone()
+                },
+                effects: Vec::new(),
+            });
+        }
+        (State::Running(attempt), Event::Progress { worker }) if attempt.worker == worker => {
+            return Ok(Step {
+                job: job.clone(),
+                effects: vec![Effect::KeepOutput],
+            });
+        }
+        (State::Running(attempt), Event::Complete { worker }) if attempt.worker == worker => {
+            return Ok(ended(
+                job,
+                State::Completed,
+                None,
+                now,
+                vec![Effect::KeepOutput],
+            ));
+        }
+        (State::Running(attempt), Event::Fail { worker, error }) if attempt.worker == worker => {
+            return Ok(ended(
+                job,
+                State::Failed,
+                Some(error),
+                now,
+                vec![Effect::KeepOutput],
+            ));
+        }
+        (State::Running(attempt), Event::Lost { worker, how }) if attempt.worker == worker => {
+            return Ok(lost(job, &worker, &how, now));
+        }
+        (State::Running(attempt), Event::Evict { worker }) if attempt.worker == worker => {
+            return Ok(requeued(&barring(job, &worker), vec![Effect::ClearOutput]));
+        }
+        (
+            State::Queued | State::Running(_),
+            Event::HandBack { .. }
+            | Event::Renew { .. }
+            | Event::Progress { .. }
+            | Event::Complete { .. }
+            | Event::Fail { .. }
+            | Event::Lost { .. }
+            | Event::Evict { .. },
+        ) => Refused::NotHolder,
+
+        (State::Queued | State::Running(_), Event::Clock) => return clock(job, now),
+        (State::Queued | State::Running(_), Event::Cancel) => {
+            return Ok(ended(&let_go(job), State::Cancelled, None, now, Vec::new()));
+        }
+        (State::Queued, Event::Purge) => {
+            return Ok(ended(job, State::Cancelled, None, now, Vec::new()));
+        }
+        (State::Queued, Event::Unservable { reason }) => {
+            return Ok(ended(job, State::Failed, Some(reason), now, Vec::new()));
+        }
+        (State::Running(_), Event::Purge | Event::Unservable { .. }) => Refused::NotQueued,
+        (State::Queued | State::Running(_), Event::WaitEnded) => {
+            let job = Job {
+                awaited: false,
+                ..job.clone()
+            };
+            return Ok(Step {
+                job,
+                effects: Vec::new(),
+            });
+        }
+        (State::Queued | State::Running(_), Event::SetTtl { ms }) => {
+            let expires_at = now.plus_ms(ms);
+            let job = Job {
+                expires_at,
+                expiry_is_hard: true,
+                ..job.clone()
+            };
+            return Ok(Step {
+                job,
+                effects: Vec::new(),
+            });
+        }
+        (State::Queued | State::Running(_), Event::Retry) => Refused::NotRetryable(job.status()),
+
+        (State::Failed(_) | State::TimedOut(_), Event::Retry) => return Ok(retried(job, now)),
+        (State::Completed(_) | State::Cancelled(_), Event::Retry) => {
+            Refused::NotRetryable(job.status())
+        }
+        (
+            State::Completed(end)
+            | State::Failed(end)
+            | State::Cancelled(end)
+            | State::TimedOut(end),
+            Event::SetTtl { ms },
+        ) => return Ok(forgotten_earlier(job, end.forget_at.min(now.plus_ms(ms)))),
+        (
+            State::Completed(end)
+            | State::Failed(end)
+            | State::Cancelled(end)
+            | State::TimedOut(end),
+            Event::WaitEnded,
+        ) if job.awaited => return Ok(kept_unanswered(job, end)),
+        (
+            State::Completed(_) | State::Failed(_) | State::Cancelled(_) | State::TimedOut(_),
+            Event::Take { .. }
+            | Event::HandBack { .. }
+            | Event::Renew { .. }
+            | Event::Progress { .. }
+            | Event::Complete { .. }
+            | Event::Fail { .. }
+            | Event::Lost { .. }
+            | Event::Evict { .. }
+            | Event::Clock
+            | Event::Cancel
+            | Event::Purge
+            | Event::Unservable { .. }
+            | Event::WaitEnded,
+        ) => Refused::Ended(job.status()),
+    };
+    Err(refused)
+}
+
+fn take(job: &Job, worker: WorkerId, lease_ms: u64, now: Timestamp) -> Result<Step, Refused> {
+    if job.barred.contains(&worker) {
+        return Err(Refused::Barred);
+    }
+    // Its end is due; the clock's event will write it.
+    if job.expires_at <= now {
+        return Err(Refused::NotQueued);
+    }
+    let attempt = Attempt {
+        worker,
+        started_at: now,
+        lease_until: now.plus_ms(lease_ms),
+    };
+    let job = Job {
+        state: State::Running(attempt),
+        ..job.clone()
+    };
+    Ok(Step {
+        job,
+        effects: Vec::new(),
+    })
+}
+
+/// Back to its old place in the queue. Places are given in order of submission and a job that was
+/// taken came before all that still wait, so its old place is the front.
+fn requeued(job: &Job, mut effects: Vec<Effect>) -> Step {
+    effects.push(Effect::ClearChunks);
+    Step {
+        job: Job {
+            state: State::Queued,
+            ..job.clone()
+        },
+        effects,
+    }
+}
+
+fn barring(job: &Job, worker: &WorkerId) -> Job {
+    let mut job = job.clone();
+    if !job.barred.contains(worker) {
+        job.barred.push(worker.clone());
+    }
+    job
+}
+
+/// The job with its present worker barred, where one holds it: it may work on for a while.
+fn let_go(job: &Job) -> Job {
+    match &job.state {
+        State::Running(attempt) => barring(job, &attempt.worker),
+        State::Queued
+        | State::Completed(_)
+        | State::Failed(_)
+        | State::Cancelled(_)
+        | State::TimedOut(_) => job.clone(),
+    }
+}
+
+fn lost(job: &Job, worker: &WorkerId, how: &str, now: Timestamp) -> Step {
+    let mut job = barring(job, worker);
+    if job.retries < job.terms.retries_max {
+        job.retries += 1;
+        return requeued(
+            &job,
+            vec![Effect::ClearOutput, Effect::Count(Counter::Retried)],
+        );
+    }
+    let error = match job.retries {
+        0 => format!("worker {worker} {how}; automatic retries are off"),
+        1 => format!("worker {worker} {how}; gave up after 1 retry"),
+        n => format!("worker {worker} {how}; gave up after {n} retries"),
+    };
+    ended(
+        &job,
+        State::Failed,
+        Some(error),
+        now,
+        vec![Effect::ClearOutput],
+    )
+}
+
+fn clock(job: &Job, now: Timestamp) -> Result<Step, Refused> {
+    let attempt = match &job.state {
+        State::Running(attempt) => Some(attempt),
+        State::Queued
+        | State::Completed(_)
+        | State::Failed(_)
+        | State::Cancelled(_)
+        | State::TimedOut(_) => None,
+    };
+    if job.expires_at <= now && (attempt.is_none() || job.expiry_is_hard) {
+        let ms = job.expires_at.ms_since(job.queued_at);
+        let error = format!("ttl of {ms} ms ran out");
+        let mut step = ended(&let_go(job), State::TimedOut, Some(error), now, Vec::new());
+        if job.terms.ttl_expiry_forgets {
+            step = forgotten_earlier(&step.job, now).with(step.effects);
+        }
+        return Ok(step);
+    }
+    let Some(attempt) = attempt else {
+        return Err(Refused::NotDue);
+    };
+    if job.execution_deadline(attempt) <= now {
+        let ms = job.terms.execution_timeout_ms.unwrap_or_default();
+        let error = format!("execution timeout after {ms} ms");
+        return Ok(ended(
+            &let_go(job),
+            State::TimedOut,
+            Some(error),
+            now,
+            Vec::new(),
+        ));
+    }
+    if attempt.lease_until <= now {
+        let worker = attempt.worker.clone();
+        return Ok(lost(
+            job,
+            &worker,
+            "gave no sign of life for the length of its lease",
+            now,
+        ));
+    }
+    Err(Refused::NotDue)
+}
+
+fn ended(
+    job: &Job,
+    state: fn(End) -> State,
+    error: Option<String>,
+    now: Timestamp,
+    mut effects: Vec<Effect>,
+) -> Step {
+    let keep_ms = if job.awaited {
+        job.terms.retention_sync_ms
+    } else {
+        job.terms.retention_ms
+    };
+    let end = End {
+        at: now,
+        attempt: job
+            .state
+            .last_attempt()
+            .map(|(worker, at)| (worker.clone(), at)),
+        error: error.map(bounded),
+        forget_at: now.plus_ms(keep_ms),
+    };
+    let state = state(end);
+    let (counter, retryable, delivers) = match &state {
+        State::Queued | State::Running(_) => unreachable!("an end is a terminal state"),
+        State::Completed(_) => (Counter::Completed, false, true),
+        State::Failed(_) => (Counter::Failed, true, true),
+        State::Cancelled(_) => (Counter::Cancelled, false, false),
+        State::TimedOut(_) => (Counter::TimedOut, true, true),
+    };
+    effects.push(Effect::Count(counter));
+    if !retryable {
+        effects.push(Effect::WipeSecrets);
+    }
+    if delivers && job.has_webhook {
+        effects.push(Effect::Deliver);
+    }
+    Step {
+        job: Job {
+            state,
+            ..job.clone()
+        },
+        effects,
+    }
+}
+
+fn bounded(error: String) -> String {
+    if error.len() <= limits::ERROR_BYTES {
+        return error;
+    }
+    let mut cut = limits::ERROR_BYTES;
+    while !error.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    format!("{} … ({} bytes in all)", &error[..cut], error.len())
+}
+
+fn retried(job: &Job, now: Timestamp) -> Step {
+    let job = Job {
+        queued_at: now,
+        expires_at: now.plus_ms(job.terms.ttl_ms),
+        expiry_is_hard: job.terms.ttl_given,
+        awaited: false,
+        retries: 0,
+        state: State::Queued,
+        ..job.clone()
+    };
+    Step {
+        job,
+        effects: vec![Effect::ClearOutput, Effect::ClearChunks],
+    }
+}
+
+fn with_end(job: &Job, change: impl FnOnce(&mut End)) -> Job {
+    let mut job = job.clone();
+    match &mut job.state {
+        State::Queued | State::Running(_) => {}
+        State::Completed(end)
+        | State::Failed(end)
+        | State::Cancelled(end)
+        | State::TimedOut(end) => change(end),
+    }
+    job
+}
+
+fn forgotten_earlier(job: &Job, forget_at: Timestamp) -> Step {
+    Step {
+        job: with_end(job, |end| end.forget_at = forget_at),
+        effects: Vec::new(),
+    }
+}
+
+/// The job ended, but its caller was gone before the answer: the result is kept as long as any.
+fn kept_unanswered(job: &Job, end: &End) -> Step {
+    let forget_at = end.at.plus_ms(job.terms.retention_ms);
+    let mut job = with_end(job, |end| end.forget_at = forget_at);
+    job.awaited = false;
+    Step {
+        job,
+        effects: Vec::new(),
+    }
+}
+
+impl Step {
+    fn with(mut self, effects: Vec<Effect>) -> Self {
+        self.effects.extend(effects);
+        self
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(status) => write!(f, "the job has ended {status}"),
+            Self::NotQueued => write!(f, "the job is not waiting in the queue"),
+            Self::NotHolder => write!(f, "the worker does not hold the job's lease"),
+            Self::Barred => write!(f, "the worker had the job before"),
+            Self::NotDue => write!(f, "no deadline of the job is due"),
+            Self::NotRetryable(status) => {
+                write!(
+                    f,
+                    "only FAILED and TIMED_OUT jobs can be retried, this one is {status}"
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Every limit of the system with its unit and its reason. What an operator may change is a default
+//! of the configuration, and this is where that default comes from.
+
+/// Bytes in a mebibyte. The public contract says "10 MB" without saying which; the larger reading is
+/// used everywhere, so that no client that was within its limit is refused here.
+pub const MIB: usize = 1024 * 1024;
+
+/// Largest request body of `/run`: the public contract's 10 MB.
+pub const RUN_BODY_BYTES: usize = 10 * MIB;
+/// Largest request body of `/runsync`: the public contract's 20 MB.
+pub const RUNSYNC_BODY_BYTES: usize = 20 * MIB;
+/// Largest output of a job: the public contract's 20 MB. A larger one ends the job FAILED.
+pub const RESULT_BYTES: usize = 20 * MIB;
+/// Largest streamed chunk: the public contract's 1 MB. A longer string is split, other JSON cannot
+/// be split without loss and passes whole up to [`RESULT_BYTES`].
+pub const CHUNK_BYTES: usize = MIB;
+/// Chunks of one job that wait for a reader, in bytes: an endless generator that nobody reads must
+/// not fill the disk.
+pub const STREAM_BYTES: usize = 256 * MIB;
+/// Longest `error` that is kept with a job; longer ones are cut and say so. Tracebacks are a few kB.
+pub const ERROR_BYTES: usize = 256 * 1024;
+/// Longest webhook URL: what browsers and proxies commonly accept.
+pub const WEBHOOK_BYTES: usize = 2048;
+/// Longest idempotency key a client may send.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// Largest `s3Config`, in bytes: four or five short strings.
+pub const S3_CONFIG_BYTES: usize = 16 * 1024;
+/// Deepest nesting of a request body. Python's decoder gives up at about 1000 levels, and a worker
+/// that cannot decode a job never reports it, so deeper input is refused where it can be explained.
+pub const JSON_DEPTH: usize = 512;
+
+/// Shortest `policy.executionTimeout`, in milliseconds.
+pub const EXECUTION_TIMEOUT_MS_MIN: u64 = 5_000;
+/// Longest `policy.executionTimeout`: 7 days.
+pub const EXECUTION_TIMEOUT_MS_MAX: u64 = 7 * DAY_MS;
+/// `executionTimeout` where neither the job nor the endpoint says one: 24 hours.
+pub const EXECUTION_TIMEOUT_MS: u64 = DAY_MS;
+/// Shortest `policy.ttl`, in milliseconds.
+pub const TTL_MS_MIN: u64 = 10_000;
+/// Longest `policy.ttl`: 7 days.
+pub const TTL_MS_MAX: u64 = 7 * DAY_MS;
+/// `ttl` where neither the job nor the endpoint says one: 24 hours.
+pub const TTL_MS: u64 = DAY_MS;
+/// How long the result of a `/run` job is kept: 30 minutes, as the public contract says.
+pub const RETENTION_MS: u64 = 30 * 60_000;
+/// How long the result of a `/runsync` job is kept when its caller was answered in time: 1 minute.
+pub const RETENTION_SYNC_MS: u64 = 60_000;
+/// Automatic retries after a lost worker: one, as observed of the public service.
+pub const RETRIES: u32 = 1;
+/// Most automatic retries that can be configured.
+pub const RETRIES_MAX: u32 = 10;
+
+/// Waiting calls (`?wait=`), in milliseconds: shortest, longest and default, as the public contract
+/// says. Values outside are clamped.
+pub const WAIT_MS_MIN: u64 = 1_000;
+/// Longest `?wait=`.
+pub const WAIT_MS_MAX: u64 = 300_000;
+/// `?wait=` of `/runsync` and `/status-sync` when it is not given.
+pub const WAIT_MS: u64 = 90_000;
+/// How long `/stream` waits for a chunk when `?wait=` is not given. The Python client reads with a
+/// timeout of 10 s.
+pub const STREAM_WAIT_MS: u64 = 8_000;
+
+/// How long a worker may work without a sign of life that names the job. Four pings of 10 s.
+pub const LEASE_MS: u64 = 40_000;
+/// Shortest hold of an empty `job-take` poll. An SDK worker asks again at once after any quick
+/// answer, thousands of times a second.
+pub const POLL_MS_MIN: u64 = 20_000;
+/// Longest hold of an empty `job-take` poll: the least patient SDK gives up at 30 s and loses a job
+/// that arrives in that moment.
+pub const POLL_MS_MAX: u64 = 25_000;
+/// Hold of an empty `job-stop` poll. It delays a worker's exit (which awaits its open polls) and
+/// costs a request, nothing else.
+pub const STOP_POLL_MS: u64 = 55_000;
+/// Most jobs handed out in one `job-take-batch`.
+pub const BATCH_MAX: usize = 100;
+
+/// How long a worker may take from its start to its first poll: the public contract's 7 minutes.
+pub const INIT_TIMEOUT_MS: u64 = 7 * 60_000;
+/// How long a worker has to let go of a job that was cancelled or timed out, before it is stopped.
+pub const RELEASE_GRACE_MS: u64 = 10_000;
+/// How long a worker has to exit after it was asked to, before it is killed.
+pub const STOP_GRACE_MS: u64 = 30_000;
+/// How long a worker without work stays: the public contract's 5 s.
+pub const IDLE_TIMEOUT_MS: u64 = 5_000;
+/// Most workers of an endpoint unless configured: the public contract's 3.
+pub const WORKERS_MAX: u32 = 3;
+/// The scaler's value unless configured: 4 seconds of waiting, or 4 requests a worker.
+pub const SCALER_VALUE: u32 = 4;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;

@@ -1,0 +1,142 @@
+//! What each version of the public worker SDK can bear. One table; every row has a test.
+//!
+//! The versions differ in ways that lose jobs: whether their heartbeats can be believed, whether
+//! they hear a stop, how they take a signal. An unknown version gets the careful answer everywhere.
+
+/// A version of the Python worker SDK, from its user agent or from its heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    major: u16,
+    minor: u16,
+    patch: u16,
+}
+
+const fn v(major: u16, minor: u16, patch: u16) -> Version {
+    Version {
+        major,
+        minor,
+        patch,
+    }
+}
+
+impl Version {
+    /// Reads `1.12.0`; a suffix such as `rc2` is dropped.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.trim().splitn(3, '.').map(|part| {
+            let digits = part
+                .split(|c: char| !c.is_ascii_digit())
+                .next()
+                .unwrap_or("");
+            digits.parse::<u16>().ok()
+        });
+        let (major, minor) = (parts.next()??, parts.next()??);
+        Some(Self {
+            major,
+            minor,
+            patch: parts.next().flatten().unwrap_or(0),
+        })
+    }
+
+    /// Reads the user agent of a poll: `RunPod-Python-SDK/1.12.0 (Linux …)`.
+    #[must_use]
+    pub fn from_user_agent(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("RunPod-Python-SDK/")?;
+        Self::parse(rest.split(' ').next()?)
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// What a worker can be trusted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Its heartbeats name all jobs it works on, so one that is not named is lost. Job tracking was
+    /// broken in 1.7.11 to 1.10.0, and before that heartbeats left jobs out in other ways.
+    pub heartbeats_name_jobs: bool,
+    /// `job_in_progress=0` on a poll proves that it works on nothing. Not so in 1.7.0 and 1.7.1
+    /// (tracking broken) and in 1.7.12 to 1.10.0 (a stale job file).
+    pub polls_tell_idle: bool,
+    /// It polls `job-stop` and cancels the jobs named there (since 1.10.0).
+    pub hears_stop: bool,
+    /// It finishes its jobs after SIGTERM (since 1.7.4); before, the signal kills it at once.
+    pub drains_on_sigterm: bool,
+    /// It takes an array on `job-take-batch` (since 1.7.1).
+    pub takes_arrays: bool,
+}
+
+impl Abilities {
+    /// The row of the table for this version.
+    #[must_use]
+    pub fn of(version: Option<Version>) -> Self {
+        let Some(version) = version else {
+            return Self {
+                heartbeats_name_jobs: false,
+                polls_tell_idle: false,
+                hears_stop: false,
+                drains_on_sigterm: false,
+                takes_arrays: false,
+            };
+        };
+        let tracking_broken = (v(1, 7, 0)..=v(1, 7, 1)).contains(&version)
+            || (v(1, 7, 12)..=v(1, 10, 0)).contains(&version);
+        Self {
+            heartbeats_name_jobs: version >= v(1, 10, 1),
+            polls_tell_idle: version >= v(1, 0, 0) && !tracking_broken,
+            hears_stop: version >= v(1, 10, 0),
+            drains_on_sigterm: version >= v(1, 7, 4),
+            takes_arrays: version >= v(1, 7, 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_both_places() {
+        let agent = "RunPod-Python-SDK/1.12.0 (Linux 6.1.0; x86_64) Language/Python 3.11.7";
+        assert_eq!(Version::from_user_agent(agent), Some(v(1, 12, 0)));
+        assert_eq!(Version::parse("2.0.0rc2"), Some(v(2, 0, 0)));
+        assert_eq!(Version::parse("1.7"), Some(v(1, 7, 0)));
+        for unknown in ["", "one", "1", "1.x", "ureq/2.9.1", "99999999.1.1"] {
+            assert_eq!(Version::parse(unknown), None, "{unknown}");
+        }
+        assert_eq!(Version::from_user_agent("Python/3.11 aiohttp/3.9"), None);
+    }
+
+    #[test]
+    fn the_table_row_by_row() {
+        let row = |text: &str| {
+            let it = Abilities::of(Version::parse(text));
+            [
+                it.heartbeats_name_jobs,
+                it.polls_tell_idle,
+                it.hears_stop,
+                it.drains_on_sigterm,
+                it.takes_arrays,
+            ]
+            .map(u8::from)
+        };
+        //                            names idle stop drain array
+        assert_eq!(row("unknown"), [0, 0, 0, 0, 0]);
+        assert_eq!(row("0.9.12"), [0, 0, 0, 0, 0]);
+        assert_eq!(row("1.6.2"), [0, 1, 0, 0, 0]);
+        assert_eq!(row("1.7.0"), [0, 0, 0, 0, 0]);
+        assert_eq!(row("1.7.1"), [0, 0, 0, 0, 1]);
+        assert_eq!(row("1.7.3"), [0, 1, 0, 0, 1]);
+        assert_eq!(row("1.7.4"), [0, 1, 0, 1, 1]);
+        assert_eq!(row("1.7.11"), [0, 1, 0, 1, 1]);
+        assert_eq!(row("1.7.12"), [0, 0, 0, 1, 1]);
+        assert_eq!(row("1.7.13"), [0, 0, 0, 1, 1]);
+        assert_eq!(row("1.10.0"), [0, 0, 1, 1, 1]);
+        assert_eq!(row("1.10.1"), [1, 1, 1, 1, 1]);
+        assert_eq!(row("1.12.0"), [1, 1, 1, 1, 1]);
+        assert_eq!(row("2.0.0rc2"), [1, 1, 1, 1, 1]);
+    }
+}
