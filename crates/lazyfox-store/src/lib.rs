@@ -1,1 +1,410 @@
-//! Lazyfox remembers here.
+//! Lazyfox remembers here: one object-safe [`Store`], shaped by what must be atomic, not by tables.
+//!
+//! Decisions are core's ([`lazyfox_core::job::apply`]); a store loads, asks core, and writes the new job
+//! with everything that follows from it in one commit. Callers never batch, the store does: operations
+//! of concurrent callers are committed as a group, and each caller is answered after its commit.
+
+#![deny(clippy::indexing_slicing)]
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use lazyfox_core::delivery;
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::job::{Counter, Event, Job, Refused, Status};
+use lazyfox_core::scale::Demand;
+use lazyfox_core::time::Timestamp;
+
+mod engine;
+pub mod memory;
+pub mod sqlite;
+
+/// A store's answer, as a boxed future: nothing next to a disk write, and it keeps the trait object-safe.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Where jobs, payloads, deliveries and keys are kept.
+pub trait Store: Send + Sync {
+    /// Keeps a new job. The answer comes when it is as safe as the store can make it.
+    fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted>;
+
+    /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt.
+    fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased>;
+
+    /// Lets an event happen to a job. `output` is what came with it, kept if core says so.
+    fn apply(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        event: Event,
+        output: Option<Bytes>,
+        now: Timestamp,
+    ) -> Answer<'_, Applied>;
+
+    /// Lets the clock's event happen to the jobs whose deadline is due, at most `limit` of them.
+    fn expire(&self, now: Timestamp, limit: usize) -> Answer<'_, Expired>;
+
+    /// Renews the leases that a heartbeat names. Not durable: after a restart every lease is new.
+    fn renew(&self, beat: Heartbeat, now: Timestamp) -> Answer<'_, Renewed>;
+
+    /// Lets `event` happen to every job that the worker holds.
+    fn apply_to_held(
+        &self,
+        worker: &WorkerId,
+        event: HolderEvent,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>>;
+
+    /// Keeps chunks of a stream, if the worker holds the job.
+    fn append_chunks(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        worker: &WorkerId,
+        chunks: Vec<Bytes>,
+    ) -> Answer<'_, ChunksKept>;
+
+    /// Takes the oldest chunks off a stream, about `bytes_max` of them.
+    fn drain(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        bytes_max: usize,
+    ) -> Answer<'_, Option<Drained>>;
+
+    /// Reads a job.
+    fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>>;
+
+    /// Reads a page of an endpoint's jobs, newest first.
+    fn list(&self, query: Query) -> Answer<'_, Page>;
+
+    /// Lets [`Event::Purge`] or [`Event::Unservable`] happen to the `limit` oldest waiting jobs.
+    fn sweep(
+        &self,
+        endpoint: &EndpointId,
+        event: Event,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>>;
+
+    /// What waits and runs, on every endpoint that ever had a job.
+    fn survey(&self) -> Answer<'_, Vec<Survey>>;
+
+    /// Deletes ended jobs whose retention is over and whose delivery is settled, at most `limit`.
+    fn prune(&self, now: Timestamp, limit: usize) -> Answer<'_, usize>;
+
+    /// Deliveries that are due, at most `limit`, and when the next one is.
+    fn outbox(&self, now: Timestamp, limit: usize) -> Answer<'_, Outbox>;
+
+    /// Records a try of a delivery and what happens next.
+    fn settle(
+        &self,
+        delivery: u64,
+        outcome: delivery::Outcome,
+        next: delivery::Next,
+    ) -> Answer<'_, ()>;
+
+    /// All API keys, revoked ones too.
+    fn keys(&self) -> Answer<'_, Vec<Key>>;
+
+    /// Keeps a new API key.
+    fn add_key(&self, key: Key) -> Answer<'_, ()>;
+
+    /// Revokes a key; false when there is none of that id.
+    fn revoke_key(&self, id: &str, now: Timestamp) -> Answer<'_, bool>;
+}
+
+/// A job at its submission, with what is kept beside it.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// The job.
+    pub job: Job,
+    /// `input` as it came, byte for byte.
+    pub input: Bytes,
+    /// Where its end is reported.
+    pub webhook: Option<String>,
+    /// `s3Config`, sealed by the caller: no store ever sees it in the clear.
+    pub secrets: Option<Vec<u8>>,
+    /// The client's idempotency key.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A client's word that two requests are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key, unique within the endpoint.
+    pub key: String,
+    /// A hash of the request: the same key with another request is a mistake.
+    pub fingerprint: [u8; 32],
+}
+
+/// What became of a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// It is kept.
+    Accepted,
+    /// The same request came before, as this job.
+    Known(JobId, Status),
+    /// The idempotency key was used for another request.
+    Conflict(JobId),
+}
+
+/// A worker's poll.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Whose jobs.
+    pub endpoint: EndpointId,
+    /// Who asks.
+    pub worker: WorkerId,
+    /// How many it can take.
+    pub count: usize,
+    /// Length of each lease.
+    pub lease_ms: u64,
+    /// The worker says that it works on nothing: what it took before this time is lost.
+    pub disowns_before: Option<Timestamp>,
+}
+
+/// What a poll came to.
+#[derive(Clone, Debug, Default)]
+pub struct Leased {
+    /// Jobs for the worker.
+    pub handouts: Vec<Handout>,
+    /// Jobs it had and disowned.
+    pub lost: Vec<Change>,
+}
+
+/// A job on its way to a worker.
+#[derive(Clone, Debug)]
+pub struct Handout {
+    /// The job, running.
+    pub job: Job,
+    /// Its input.
+    pub input: Bytes,
+    /// Its sealed `s3Config`.
+    pub secrets: Option<Vec<u8>>,
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Who.
+    pub worker: WorkerId,
+    /// The jobs it names; `None` where its version cannot be trusted to name all of them, and
+    /// then every lease of the worker is renewed.
+    pub jobs: Option<Vec<JobId>>,
+    /// Length of the leases from now.
+    pub lease_ms: u64,
+}
+
+/// What a heartbeat came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// Named jobs that the worker does not hold (any more): it should stop them.
+    pub not_held: Vec<JobId>,
+    /// Whether the worker holds any job.
+    pub holds: bool,
+}
+
+/// What can happen to all jobs of a worker at once.
+#[derive(Clone, Debug)]
+pub enum HolderEvent {
+    /// The worker is gone, as this fragment of a sentence says.
+    Lost(String),
+    /// The server stops it for another job's sake.
+    Evict,
+}
+
+/// A job that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it was.
+    pub before: Status,
+    /// Who held it.
+    pub holder: Option<WorkerId>,
+    /// What it is.
+    pub job: Job,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It changed the job.
+    Changed(Change),
+    /// It changed nothing; the job is as it was.
+    Refused(Refused, Job),
+    /// There is no such job.
+    Unknown,
+}
+
+/// What a round of deadlines came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// Jobs that changed.
+    pub changes: Vec<Change>,
+    /// When the next deadline is.
+    pub next: Timestamp,
+}
+
+/// What became of chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunksKept {
+    /// Kept.
+    Kept,
+    /// The worker does not hold the job.
+    NotHolder,
+    /// More chunks wait for a reader than a job may have.
+    Full,
+}
+
+/// Chunks taken off a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// The job's status.
+    pub status: Status,
+    /// In the order they came.
+    pub chunks: Vec<Bytes>,
+    /// Whether more are kept.
+    pub more: bool,
+}
+
+/// Which payloads to read with a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The output.
+    pub output: bool,
+    /// The input.
+    pub input: bool,
+}
+
+/// A job as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The job.
+    pub job: Job,
+    /// Its output, if asked for and there.
+    pub output: Option<Bytes>,
+    /// Its input, if asked for.
+    pub input: Option<Bytes>,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Of this endpoint.
+    pub endpoint: EndpointId,
+    /// With this status.
+    pub status: Option<Status>,
+    /// At most so many.
+    pub limit: usize,
+    /// Older than this place, as [`Page::next`] gave it.
+    pub before: Option<u64>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Newest first.
+    pub jobs: Vec<Job>,
+    /// Where the next page begins.
+    pub next: Option<u64>,
+}
+
+/// One endpoint's jobs in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// Which.
+    pub endpoint: EndpointId,
+    /// What waits and runs.
+    pub demand: Demand,
+    /// Who holds how many jobs.
+    pub holders: Vec<(WorkerId, usize)>,
+    /// Ends and retries over the life of the endpoint.
+    pub counters: Vec<(Counter, u64)>,
+}
+
+/// Deliveries that are due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbox {
+    /// Oldest first.
+    pub deliveries: Vec<Delivery>,
+    /// When the next one is due.
+    pub next: Timestamp,
+}
+
+/// A webhook to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its number, the same over its tries.
+    pub id: u64,
+    /// Where to.
+    pub url: String,
+    /// Tries made so far.
+    pub tries: u32,
+    /// The job as it ended, with its payloads.
+    pub loaded: Loaded,
+}
+
+/// An API key; the key itself is shown once and never kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its public name in lists.
+    pub id: String,
+    /// What it is for, in its maker's words.
+    pub label: String,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// What it may do.
+    pub access: Access,
+    /// Where; `None` is everywhere.
+    pub endpoints: Option<Vec<EndpointId>>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Until when, if it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything, on every endpoint.
+    Admin,
+    /// Submit, read, cancel, retry, purge.
+    ReadWrite,
+    /// Read.
+    ReadOnly,
+}
+
+/// Why a store could not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// Not now (disk full, I/O error, shutting down): nothing of the operation happened.
+    Unavailable(String),
+    /// What is kept cannot be read.
+    Corrupt(String),
+    /// The store cannot be opened; the text says what to do.
+    Open(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(why) => write!(f, "the store is unavailable: {why}"),
+            Self::Corrupt(what) => write!(f, "the store is damaged: {what}"),
+            Self::Open(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl Applied {
+    /// The change, if there was one.
+    #[must_use]
+    pub fn changed(self) -> Option<Change> {
+        match self {
+            Self::Changed(change) => Some(change),
+            Self::Refused(..) | Self::Unknown => None,
+        }
+    }
+}

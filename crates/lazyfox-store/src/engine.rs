@@ -1,0 +1,381 @@
+//! What every embedded store does with an operation: look up, ask core, write, keep the index true.
+//!
+//! The engine is generic over [`Rows`], where records and payloads are kept. It owns the [`Index`]: the
+//! order of the queues and the deadlines, in memory, derived from the rows by one scan. When a
+//! commit fails, the index is thrown away and derived again, so it can never disagree with the disk.
+
+mod index;
+
+use bytes::Bytes;
+use lazyfox_core::delivery;
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::job::{self, Counter, Effect, Event, Job, State};
+use lazyfox_core::limits;
+use lazyfox_core::time::Timestamp;
+
+pub(crate) use self::index::Index;
+use crate::{
+    Applied, Ask, Change, ChunksKept, Drained, Expired, Handout, Heartbeat, HolderEvent, Key,
+    Leased, NewJob, Outbox, Renewed, StoreError, Submitted, Survey,
+};
+
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
+
+/// A job's place in the order of submission; also its key in the rows.
+pub(crate) type Seq = u64;
+
+/// Where an engine keeps what must survive.
+pub(crate) trait Rows {
+    fn insert(&mut self, seq: Seq, new: &NewJob) -> Result<()>;
+    fn by_id(&mut self, id: JobId) -> Result<Option<(Seq, Job)>>;
+    fn by_seq(&mut self, seq: Seq) -> Result<Option<Job>>;
+    fn by_idempotency_key(
+        &mut self,
+        endpoint: &EndpointId,
+        key: &str,
+    ) -> Result<Option<(Job, [u8; 32])>>;
+    /// Every live job in order of submission, then the highest place ever given.
+    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq>;
+    fn update(&mut self, seq: Seq, job: &Job) -> Result<()>;
+    fn delete(&mut self, seq: Seq) -> Result<()>;
+
+    fn input(&mut self, seq: Seq) -> Result<(Bytes, Option<Vec<u8>>)>;
+    fn wipe_secrets(&mut self, seq: Seq) -> Result<()>;
+    fn keep_output(&mut self, seq: Seq, output: &Bytes) -> Result<()>;
+    fn clear_output(&mut self, seq: Seq) -> Result<()>;
+
+    fn append_chunk(&mut self, seq: Seq, chunk: &Bytes) -> Result<()>;
+    fn take_chunks(&mut self, seq: Seq, bytes_max: usize) -> Result<(Vec<Bytes>, bool)>;
+    fn clear_chunks(&mut self, seq: Seq) -> Result<()>;
+    /// Bytes of chunks that wait for a reader, of every job that has any.
+    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>>;
+
+    /// Ended jobs to forget: their retention is over and no delivery of theirs is open.
+    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Seq>>;
+
+    fn add_delivery(&mut self, seq: Seq, due_at: Timestamp) -> Result<()>;
+    fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox>;
+    fn settle(
+        &mut self,
+        delivery: u64,
+        outcome: &delivery::Outcome,
+        next: delivery::Next,
+    ) -> Result<()>;
+
+    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>>;
+    fn set_counter(&mut self, endpoint: &EndpointId, counter: Counter, value: u64) -> Result<()>;
+
+    fn keys(&mut self) -> Result<Vec<Key>>;
+    fn add_key(&mut self, key: &Key) -> Result<()>;
+    fn revoke_key(&mut self, id: &str, now: Timestamp) -> Result<bool>;
+}
+
+/// Operations over rows and their index. One thread at a time.
+pub(crate) struct Engine<R> {
+    pub(crate) rows: R,
+    index: Index,
+}
+
+impl<R: Rows> Engine<R> {
+    /// Derives the index. Leases are not kept, so each running job gets a new one: its worker has
+    /// that long to show that it lives.
+    pub(crate) fn open(mut rows: R, now: Timestamp) -> Result<Self> {
+        let index = Index::derive(&mut rows, now)?;
+        Ok(Self { rows, index })
+    }
+
+    /// After a failed commit: what the index learned from it is not on disk.
+    pub(crate) fn rederive(&mut self, now: Timestamp) -> Result<()> {
+        self.index = Index::derive(&mut self.rows, now)?;
+        Ok(())
+    }
+
+    /// Before a commit: counters that moved are written once a group, not once an operation.
+    pub(crate) fn flush_counters(&mut self) -> Result<()> {
+        for (endpoint, counter, value) in self.index.moved_counters() {
+            self.rows.set_counter(&endpoint, counter, value)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn submit(&mut self, new: &NewJob) -> Result<Submitted> {
+        if let Some(ours) = &new.idempotency
+            && let Some((job, theirs)) =
+                self.rows.by_idempotency_key(&new.job.endpoint, &ours.key)?
+        {
+            return Ok(if theirs == ours.fingerprint {
+                Submitted::Known(job.id, job.status())
+            } else {
+                Submitted::Conflict(job.id)
+            });
+        }
+        let seq = self.index.next_seq();
+        self.rows.insert(seq, new)?;
+        self.index.enter(seq, &new.job);
+        Ok(Submitted::Accepted)
+    }
+
+    pub(crate) fn lease(&mut self, ask: &Ask, now: Timestamp) -> Result<Leased> {
+        let mut leased = Leased::default();
+        if let Some(before) = ask.disowns_before {
+            for (seq, job) in self.index.held_by(&ask.worker) {
+                if job
+                    .state
+                    .last_attempt()
+                    .is_some_and(|(_, started_at)| started_at < before)
+                {
+                    let how = "asked for work without the job that it held".to_owned();
+                    let event = Event::Lost {
+                        worker: ask.worker.clone(),
+                        how,
+                    };
+                    leased
+                        .lost
+                        .extend(self.change(seq, &job, event, None, now)?.changed());
+                }
+            }
+        }
+        let mut from = None;
+        while leased.handouts.len() < ask.count {
+            let Some((place, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
+                break;
+            };
+            from = Some(place);
+            let job = self.row(seq)?;
+            let event = Event::Take {
+                worker: ask.worker.clone(),
+                lease_ms: ask.lease_ms,
+            };
+            if let Applied::Changed(change) = self.change(seq, &job, event, None, now)? {
+                let (input, secrets) = self.rows.input(seq)?;
+                leased.handouts.push(Handout {
+                    job: change.job,
+                    input,
+                    secrets,
+                });
+            }
+        }
+        Ok(leased)
+    }
+
+    pub(crate) fn apply(
+        &mut self,
+        endpoint: &EndpointId,
+        id: JobId,
+        event: Event,
+        output: Option<&Bytes>,
+        now: Timestamp,
+    ) -> Result<Applied> {
+        match self.find(endpoint, id)? {
+            Some((seq, job)) => self.change(seq, &job, event, output, now),
+            None => Ok(Applied::Unknown),
+        }
+    }
+
+    pub(crate) fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Expired> {
+        let mut changes = Vec::new();
+        for seq in self.index.due(now, limit) {
+            let job = match self.index.running(seq) {
+                Some(job) => job,
+                None => self.row(seq)?,
+            };
+            changes.extend(self.change(seq, &job, Event::Clock, None, now)?.changed());
+        }
+        Ok(Expired {
+            changes,
+            next: self.index.next_deadline(),
+        })
+    }
+
+    pub(crate) fn renew(&mut self, beat: &Heartbeat, now: Timestamp) -> Renewed {
+        let held = self.index.held_by(&beat.worker);
+        let holds = !held.is_empty();
+        let mut not_held = beat.jobs.clone().unwrap_or_default();
+        for (seq, job) in held {
+            not_held.retain(|id| *id != job.id);
+            if beat
+                .jobs
+                .as_ref()
+                .is_none_or(|named| named.contains(&job.id))
+            {
+                let event = Event::Renew {
+                    worker: beat.worker.clone(),
+                    lease_ms: beat.lease_ms,
+                };
+                if let Ok(step) = job::apply(&job, event, now) {
+                    self.index.update(seq, &job, &step.job);
+                }
+            }
+        }
+        Renewed { not_held, holds }
+    }
+
+    pub(crate) fn apply_to_held(
+        &mut self,
+        worker: &WorkerId,
+        event: &HolderEvent,
+        now: Timestamp,
+    ) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for (seq, job) in self.index.held_by(worker) {
+            let worker = worker.clone();
+            let event = match event {
+                HolderEvent::Lost(how) => Event::Lost {
+                    worker,
+                    how: how.clone(),
+                },
+                HolderEvent::Evict => Event::Evict { worker },
+            };
+            changes.extend(self.change(seq, &job, event, None, now)?.changed());
+        }
+        Ok(changes)
+    }
+
+    pub(crate) fn append_chunks(
+        &mut self,
+        endpoint: &EndpointId,
+        id: JobId,
+        worker: &WorkerId,
+        chunks: &[Bytes],
+    ) -> Result<ChunksKept> {
+        let holder = match self.find(endpoint, id)? {
+            Some((
+                seq,
+                Job {
+                    state: State::Running(attempt),
+                    ..
+                },
+            )) if attempt.worker == *worker => seq,
+            Some(_) | None => return Ok(ChunksKept::NotHolder),
+        };
+        let bytes = chunks.iter().map(Bytes::len).sum();
+        if self.index.chunk_bytes(holder).saturating_add(bytes) > limits::STREAM_BYTES {
+            return Ok(ChunksKept::Full);
+        }
+        for chunk in chunks {
+            self.rows.append_chunk(holder, chunk)?;
+        }
+        self.index.add_chunk_bytes(holder, bytes);
+        Ok(ChunksKept::Kept)
+    }
+
+    pub(crate) fn drain(
+        &mut self,
+        endpoint: &EndpointId,
+        id: JobId,
+        bytes_max: usize,
+    ) -> Result<Option<Drained>> {
+        let Some((seq, job)) = self.find(endpoint, id)? else {
+            return Ok(None);
+        };
+        let status = job.status();
+        if self.index.chunk_bytes(seq) == 0 {
+            return Ok(Some(Drained {
+                status,
+                chunks: Vec::new(),
+                more: false,
+            }));
+        }
+        let (chunks, more) = self.rows.take_chunks(seq, bytes_max)?;
+        self.index
+            .remove_chunk_bytes(seq, chunks.iter().map(Bytes::len).sum());
+        Ok(Some(Drained {
+            status,
+            chunks,
+            more,
+        }))
+    }
+
+    pub(crate) fn sweep(
+        &mut self,
+        endpoint: &EndpointId,
+        event: &Event,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut from = None;
+        while changes.len() < limit {
+            let Some((place, seq)) = self.index.next_waiting(endpoint, from) else {
+                break;
+            };
+            from = Some(place);
+            let job = self.row(seq)?;
+            changes.extend(self.change(seq, &job, event.clone(), None, now)?.changed());
+        }
+        Ok(changes)
+    }
+
+    pub(crate) fn survey(&self) -> Vec<Survey> {
+        self.index.survey()
+    }
+
+    pub(crate) fn prune(&mut self, now: Timestamp, limit: usize) -> Result<usize> {
+        let seqs = self.rows.forgettable(now, limit)?;
+        for &seq in &seqs {
+            self.rows.delete(seq)?;
+            self.index.forget(seq);
+        }
+        Ok(seqs.len())
+    }
+
+    /// Asks core and writes what it says.
+    fn change(
+        &mut self,
+        seq: Seq,
+        job: &Job,
+        event: Event,
+        output: Option<&Bytes>,
+        now: Timestamp,
+    ) -> Result<Applied> {
+        let step = match job::apply(job, event, now) {
+            Ok(step) => step,
+            Err(refused) => return Ok(Applied::Refused(refused, job.clone())),
+        };
+        if step.job != *job {
+            self.rows.update(seq, &step.job)?;
+        }
+        for effect in &step.effects {
+            match effect {
+                Effect::KeepOutput => match output {
+                    Some(output) => self.rows.keep_output(seq, output)?,
+                    // The result replaces what progress updates left.
+                    None => self.rows.clear_output(seq)?,
+                },
+                Effect::ClearOutput => self.rows.clear_output(seq)?,
+                Effect::ClearChunks => {
+                    if self.index.chunk_bytes(seq) > 0 {
+                        self.rows.clear_chunks(seq)?;
+                        self.index.forget(seq);
+                    }
+                }
+                Effect::WipeSecrets => self.rows.wipe_secrets(seq)?,
+                Effect::Deliver => self.rows.add_delivery(seq, now)?,
+                Effect::Count(counter) => self.index.count(&job.endpoint, *counter),
+            }
+        }
+        self.index.update(seq, job, &step.job);
+        let holder = job.state.last_attempt().map(|(worker, _)| worker.clone());
+        Ok(Applied::Changed(Change {
+            before: job.status(),
+            holder,
+            job: step.job,
+        }))
+    }
+
+    fn find(&mut self, endpoint: &EndpointId, id: JobId) -> Result<Option<(Seq, Job)>> {
+        let found = match self.index.running_by_id(id) {
+            Some(found) => Some(found),
+            None => self.rows.by_id(id)?,
+        };
+        // A job is only known on its own endpoint: a key for one endpoint must not reach another's.
+        Ok(found.filter(|(_, job)| job.endpoint == *endpoint))
+    }
+
+    fn row(&mut self, seq: Seq) -> Result<Job> {
+        let job = self.rows.by_seq(seq)?;
+        job.ok_or_else(|| {
+            StoreError::Corrupt(format!("job number {seq} is in the queue but not on disk"))
+        })
+    }
+}

@@ -1,0 +1,439 @@
+//! The store that forgets everything at the end of the process: for tests, and as the ceiling that
+//! durable stores are measured against. The same engine over maps.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use lazyfox_core::delivery;
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::job::{Counter, Event, Job};
+use lazyfox_core::time::Timestamp;
+
+use crate::engine::{Engine, Result, Rows, Seq};
+use crate::{
+    Answer, Applied, Ask, Change, ChunksKept, Delivery, Drained, Expired, Heartbeat, HolderEvent,
+    Key, Leased, Loaded, NewJob, Outbox, Page, Parts, Query, Renewed, Store, StoreError, Submitted,
+    Survey,
+};
+
+/// Keeps everything in memory.
+pub struct MemoryStore {
+    engine: Mutex<Engine<MapRows>>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let engine = Engine::open(MapRows::default(), now).expect("maps cannot fail");
+        Self {
+            engine: Mutex::new(engine),
+        }
+    }
+
+    fn call<'a, T: Send + 'a>(
+        &self,
+        run: impl FnOnce(&mut Engine<MapRows>) -> Result<T>,
+    ) -> Answer<'a, T> {
+        // A panic in the engine leaves maps that are whole, if behind by one operation.
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = run(&mut engine);
+        Box::pin(std::future::ready(result))
+    }
+}
+
+impl Store for MemoryStore {
+    fn submit(&self, new: NewJob, _now: Timestamp) -> Answer<'_, Submitted> {
+        self.call(|engine| engine.submit(&new))
+    }
+
+    fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
+        self.call(|engine| engine.lease(&ask, now))
+    }
+
+    fn apply(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        event: Event,
+        output: Option<Bytes>,
+        now: Timestamp,
+    ) -> Answer<'_, Applied> {
+        self.call(|engine| engine.apply(endpoint, job, event, output.as_ref(), now))
+    }
+
+    fn expire(&self, now: Timestamp, limit: usize) -> Answer<'_, Expired> {
+        self.call(|engine| engine.expire(now, limit))
+    }
+
+    fn renew(&self, beat: Heartbeat, now: Timestamp) -> Answer<'_, Renewed> {
+        self.call(|engine| Ok(engine.renew(&beat, now)))
+    }
+
+    fn apply_to_held(
+        &self,
+        worker: &WorkerId,
+        event: HolderEvent,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>> {
+        self.call(|engine| engine.apply_to_held(worker, &event, now))
+    }
+
+    fn append_chunks(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        worker: &WorkerId,
+        chunks: Vec<Bytes>,
+    ) -> Answer<'_, ChunksKept> {
+        self.call(|engine| engine.append_chunks(endpoint, job, worker, &chunks))
+    }
+
+    fn drain(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        bytes_max: usize,
+    ) -> Answer<'_, Option<Drained>> {
+        self.call(|engine| engine.drain(endpoint, job, bytes_max))
+    }
+
+    fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>> {
+        self.call(|engine| Ok(engine.rows.load(endpoint, job, parts)))
+    }
+
+    fn list(&self, query: Query) -> Answer<'_, Page> {
+        self.call(|engine| Ok(engine.rows.list(&query)))
+    }
+
+    fn sweep(
+        &self,
+        endpoint: &EndpointId,
+        event: Event,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>> {
+        self.call(|engine| engine.sweep(endpoint, &event, limit, now))
+    }
+
+    fn survey(&self) -> Answer<'_, Vec<Survey>> {
+        self.call(|engine| Ok(engine.survey()))
+    }
+
+    fn prune(&self, now: Timestamp, limit: usize) -> Answer<'_, usize> {
+        self.call(|engine| engine.prune(now, limit))
+    }
+
+    fn outbox(&self, now: Timestamp, limit: usize) -> Answer<'_, Outbox> {
+        self.call(|engine| engine.rows.outbox(now, limit))
+    }
+
+    fn settle(
+        &self,
+        delivery: u64,
+        outcome: delivery::Outcome,
+        next: delivery::Next,
+    ) -> Answer<'_, ()> {
+        self.call(|engine| engine.rows.settle(delivery, &outcome, next))
+    }
+
+    fn keys(&self) -> Answer<'_, Vec<Key>> {
+        self.call(|engine| engine.rows.keys())
+    }
+
+    fn add_key(&self, key: Key) -> Answer<'_, ()> {
+        self.call(|engine| engine.rows.add_key(&key))
+    }
+
+    fn revoke_key(&self, id: &str, now: Timestamp) -> Answer<'_, bool> {
+        self.call(|engine| engine.rows.revoke_key(id, now))
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct MapRows {
+    records: BTreeMap<Seq, Record>,
+    ids: HashMap<JobId, Seq>,
+    idempotency: HashMap<(EndpointId, String), Seq>,
+    /// Ended jobs by the time at which they are forgotten.
+    forget: BTreeSet<(Timestamp, Seq)>,
+    /// Open deliveries by number: when due, tries made, of which job.
+    deliveries: BTreeMap<u64, (Timestamp, u32, Seq)>,
+    last_delivery: u64,
+    keys: Vec<Key>,
+}
+
+struct Record {
+    job: Job,
+    input: Bytes,
+    output: Option<Bytes>,
+    chunks: VecDeque<Bytes>,
+    secrets: Option<Vec<u8>>,
+    webhook: Option<String>,
+    idempotency: Option<crate::Idempotency>,
+}
+
+impl MapRows {
+    fn record(&mut self, seq: Seq) -> Result<&mut Record> {
+        let record = self.records.get_mut(&seq);
+        record.ok_or_else(|| StoreError::Corrupt(format!("there is no job number {seq}")))
+    }
+
+    fn load(&self, endpoint: &EndpointId, id: JobId, parts: Parts) -> Option<Loaded> {
+        let record = self.records.get(self.ids.get(&id)?)?;
+        (record.job.endpoint == *endpoint).then(|| record.loaded(parts))
+    }
+
+    fn list(&self, query: &Query) -> Page {
+        let mut jobs = Vec::new();
+        let mut next = None;
+        for (&seq, record) in self.records.range(..query.before.unwrap_or(Seq::MAX)).rev() {
+            let job = &record.job;
+            if job.endpoint != query.endpoint
+                || query.status.is_some_and(|status| job.status() != status)
+            {
+                continue;
+            }
+            if jobs.len() == query.limit {
+                return Page { jobs, next };
+            }
+            jobs.push(job.clone());
+            next = Some(seq);
+        }
+        Page { jobs, next: None }
+    }
+}
+
+impl Record {
+    fn loaded(&self, parts: Parts) -> Loaded {
+        Loaded {
+            job: self.job.clone(),
+            output: self.output.clone().filter(|_| parts.output),
+            input: parts.input.then(|| self.input.clone()),
+        }
+    }
+}
+
+impl Rows for MapRows {
+    fn insert(&mut self, seq: Seq, new: &NewJob) -> Result<()> {
+        if let Some(idempotency) = &new.idempotency {
+            self.idempotency
+                .insert((new.job.endpoint.clone(), idempotency.key.clone()), seq);
+        }
+        self.ids.insert(new.job.id, seq);
+        let record = Record {
+            job: new.job.clone(),
+            input: new.input.clone(),
+            output: None,
+            chunks: VecDeque::new(),
+            secrets: new.secrets.clone(),
+            webhook: new.webhook.clone(),
+            idempotency: new.idempotency.clone(),
+        };
+        self.records.insert(seq, record);
+        Ok(())
+    }
+
+    fn by_id(&mut self, id: JobId) -> Result<Option<(Seq, Job)>> {
+        let Some(&seq) = self.ids.get(&id) else {
+            return Ok(None);
+        };
+        Ok(self.by_seq(seq)?.map(|job| (seq, job)))
+    }
+
+    fn by_seq(&mut self, seq: Seq) -> Result<Option<Job>> {
+        Ok(self.records.get(&seq).map(|record| record.job.clone()))
+    }
+
+    fn by_idempotency_key(
+        &mut self,
+        endpoint: &EndpointId,
+        key: &str,
+    ) -> Result<Option<(Job, [u8; 32])>> {
+        let seq = self.idempotency.get(&(endpoint.clone(), key.to_owned()));
+        let record = seq.and_then(|seq| self.records.get(seq));
+        Ok(record.and_then(|record| {
+            let fingerprint = record.idempotency.as_ref()?.fingerprint;
+            Some((record.job.clone(), fingerprint))
+        }))
+    }
+
+    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq> {
+        for (&seq, record) in &self.records {
+            each(seq, record.job.clone());
+        }
+        Ok(self.records.last_key_value().map_or(0, |(&seq, _)| seq))
+    }
+
+    fn update(&mut self, seq: Seq, job: &Job) -> Result<()> {
+        let before = std::mem::replace(&mut self.record(seq)?.job, job.clone());
+        if let Some(end) = before.state.end() {
+            self.forget.remove(&(end.forget_at, seq));
+        }
+        if let Some(end) = job.state.end() {
+            self.forget.insert((end.forget_at, seq));
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, seq: Seq) -> Result<()> {
+        let Some(record) = self.records.remove(&seq) else {
+            return Ok(());
+        };
+        self.ids.remove(&record.job.id);
+        if let Some(idempotency) = record.idempotency {
+            self.idempotency
+                .remove(&(record.job.endpoint.clone(), idempotency.key));
+        }
+        if let Some(end) = record.job.state.end() {
+            self.forget.remove(&(end.forget_at, seq));
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, seq: Seq) -> Result<(Bytes, Option<Vec<u8>>)> {
+        let record = self.record(seq)?;
+        Ok((record.input.clone(), record.secrets.clone()))
+    }
+
+    fn wipe_secrets(&mut self, seq: Seq) -> Result<()> {
+        self.record(seq)?.secrets = None;
+        Ok(())
+    }
+
+    fn keep_output(&mut self, seq: Seq, output: &Bytes) -> Result<()> {
+        self.record(seq)?.output = Some(output.clone());
+        Ok(())
+    }
+
+    fn clear_output(&mut self, seq: Seq) -> Result<()> {
+        self.record(seq)?.output = None;
+        Ok(())
+    }
+
+    fn append_chunk(&mut self, seq: Seq, chunk: &Bytes) -> Result<()> {
+        self.record(seq)?.chunks.push_back(chunk.clone());
+        Ok(())
+    }
+
+    fn take_chunks(&mut self, seq: Seq, bytes_max: usize) -> Result<(Vec<Bytes>, bool)> {
+        let chunks = &mut self.record(seq)?.chunks;
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while let Some(chunk) = chunks.front() {
+            if !taken.is_empty() && bytes + chunk.len() > bytes_max {
+                break;
+            }
+            bytes += chunk.len();
+            taken.extend(chunks.pop_front());
+        }
+        Ok((taken, !chunks.is_empty()))
+    }
+
+    fn clear_chunks(&mut self, seq: Seq) -> Result<()> {
+        self.record(seq)?.chunks.clear();
+        Ok(())
+    }
+
+    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>> {
+        let with_chunks = self
+            .records
+            .iter()
+            .filter(|(_, record)| !record.chunks.is_empty());
+        Ok(with_chunks
+            .map(|(&seq, record)| (seq, record.chunks.iter().map(Bytes::len).sum()))
+            .collect())
+    }
+
+    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Seq>> {
+        let open: BTreeSet<Seq> = self.deliveries.values().map(|&(_, _, seq)| seq).collect();
+        let over = self
+            .forget
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, seq)| *seq);
+        Ok(over.filter(|seq| !open.contains(seq)).take(limit).collect())
+    }
+
+    fn add_delivery(&mut self, seq: Seq, due_at: Timestamp) -> Result<()> {
+        self.last_delivery += 1;
+        self.deliveries.insert(self.last_delivery, (due_at, 0, seq));
+        Ok(())
+    }
+
+    fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
+        let mut due: Vec<(Timestamp, u64, u32, Seq)> = self
+            .deliveries
+            .iter()
+            .map(|(&id, &(at, tries, seq))| (at, id, tries, seq))
+            .collect();
+        due.sort_unstable();
+        let mut outbox = Outbox {
+            deliveries: Vec::new(),
+            next: Timestamp::NEVER,
+        };
+        for (due_at, id, tries, seq) in due {
+            if due_at > now || outbox.deliveries.len() == limit {
+                outbox.next = due_at;
+                break;
+            }
+            let record = self.record(seq)?;
+            let loaded = record.loaded(Parts {
+                output: true,
+                input: true,
+            });
+            let url = record.webhook.clone().unwrap_or_default();
+            outbox.deliveries.push(Delivery {
+                id,
+                url,
+                tries,
+                loaded,
+            });
+        }
+        Ok(outbox)
+    }
+
+    fn settle(
+        &mut self,
+        delivery: u64,
+        _outcome: &delivery::Outcome,
+        next: delivery::Next,
+    ) -> Result<()> {
+        match next {
+            delivery::Next::Again(at) => {
+                if let Some((due_at, tries, _)) = self.deliveries.get_mut(&delivery) {
+                    *due_at = at;
+                    *tries += 1;
+                }
+            }
+            delivery::Next::Delivered | delivery::Next::GaveUp => {
+                self.deliveries.remove(&delivery);
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {
+        Ok(Vec::new())
+    }
+
+    fn set_counter(&mut self, _: &EndpointId, _: Counter, _: u64) -> Result<()> {
+        // The index counts, and it lives as long as this store.
+        Ok(())
+    }
+
+    fn keys(&mut self) -> Result<Vec<Key>> {
+        Ok(self.keys.clone())
+    }
+
+    fn add_key(&mut self, key: &Key) -> Result<()> {
+        self.keys.push(key.clone());
+        Ok(())
+    }
+
+    fn revoke_key(&mut self, id: &str, now: Timestamp) -> Result<bool> {
+        let key = self.keys.iter_mut().find(|key| key.id == id);
+        Ok(key.map(|key| key.revoked_at.get_or_insert(now)).is_some())
+    }
+}

@@ -1,0 +1,241 @@
+//! The embedded store: one SQLite database that one server owns.
+//!
+//! WAL with `synchronous=FULL`: a commit is on disk before its callers are answered. One writer thread
+//! commits groups ([`writer`]); reads go beside it over connections of their own ([`readers`]).
+
+mod files;
+mod readers;
+mod rows;
+mod writer;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use lazyfox_core::delivery;
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::job::Event;
+use lazyfox_core::time::Timestamp;
+
+use self::files::Held;
+use self::readers::Readers;
+use self::rows::SqlRows;
+use self::writer::Writer;
+use crate::engine::Rows as _;
+use crate::{
+    Answer, Applied, Ask, Change, ChunksKept, Drained, Expired, Heartbeat, HolderEvent, Key,
+    Leased, Loaded, NewJob, Outbox, Page, Parts, Query, Renewed, Store, StoreError, Submitted,
+    Survey,
+};
+
+/// The database's name within the data directory.
+pub const DATABASE: &str = "lazyfox.db";
+
+/// Keeps everything in a SQLite database.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    /// Last: the lock is let go when nothing of this store touches the files any more.
+    _held: Held,
+}
+
+impl SqliteStore {
+    /// Opens the store of a data directory, making both when they are missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when another server has it, when it cannot be read or written, when
+    /// it is damaged or of a newer format. The text says what to do.
+    pub fn open(dir: &Path, now: Timestamp) -> Result<Self, StoreError> {
+        let held = files::hold(dir)?;
+        let path = dir.join(DATABASE);
+        let writer = Writer::start(SqlRows::new(files::connect(&path)?), now)?;
+        let readers = Readers::open(&path)?;
+        Ok(Self {
+            writer,
+            readers,
+            _held: held,
+        })
+    }
+}
+
+/// The API keys of a data directory, read and written beside a server that may be running:
+/// `lazyfox key` works without asking it.
+pub struct KeyFile {
+    rows: SqlRows,
+}
+
+impl KeyFile {
+    /// Opens the store's database, making it when it is missing.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], but another server is no hindrance.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        files::make_dir(dir)?;
+        Ok(Self {
+            rows: SqlRows::new(files::connect(&dir.join(DATABASE))?),
+        })
+    }
+
+    /// All keys, revoked ones too.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn keys(&mut self) -> Result<Vec<Key>, StoreError> {
+        self.rows.keys()
+    }
+
+    /// Keeps a new key.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn add(&mut self, key: &Key) -> Result<(), StoreError> {
+        self.rows.add_key(key)?;
+        self.rows.commit()
+    }
+
+    /// Revokes a key; false when there is none of that id.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn revoke(&mut self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let found = self.rows.revoke_key(id, now)?;
+        self.rows.commit()?;
+        Ok(found)
+    }
+}
+
+impl Store for SqliteStore {
+    fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted> {
+        self.writer
+            .call(Some(now), new.input.len(), move |engine| engine.submit(&new))
+    }
+
+    fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
+        self.writer
+            .call(Some(now), 0, move |engine| engine.lease(&ask, now))
+    }
+
+    fn apply(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        event: Event,
+        output: Option<Bytes>,
+        now: Timestamp,
+    ) -> Answer<'_, Applied> {
+        let endpoint = endpoint.clone();
+        let bytes = output.as_ref().map_or(0, Bytes::len);
+        self.writer.call(Some(now), bytes, move |engine| {
+            engine.apply(&endpoint, job, event, output.as_ref(), now)
+        })
+    }
+
+    fn expire(&self, now: Timestamp, limit: usize) -> Answer<'_, Expired> {
+        self.writer
+            .call(Some(now), 0, move |engine| engine.expire(now, limit))
+    }
+
+    fn renew(&self, beat: Heartbeat, now: Timestamp) -> Answer<'_, Renewed> {
+        self.writer
+            .call(Some(now), 0, move |engine| Ok(engine.renew(&beat, now)))
+    }
+
+    fn apply_to_held(
+        &self,
+        worker: &WorkerId,
+        event: HolderEvent,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>> {
+        let worker = worker.clone();
+        self.writer.call(Some(now), 0, move |engine| {
+            engine.apply_to_held(&worker, &event, now)
+        })
+    }
+
+    fn append_chunks(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        worker: &WorkerId,
+        chunks: Vec<Bytes>,
+    ) -> Answer<'_, ChunksKept> {
+        let (endpoint, worker) = (endpoint.clone(), worker.clone());
+        let bytes = chunks.iter().map(Bytes::len).sum();
+        self.writer.call(None, bytes, move |engine| {
+            engine.append_chunks(&endpoint, job, &worker, &chunks)
+        })
+    }
+
+    fn drain(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        bytes_max: usize,
+    ) -> Answer<'_, Option<Drained>> {
+        let endpoint = endpoint.clone();
+        self.writer.call(None, 0, move |engine| {
+            engine.drain(&endpoint, job, bytes_max)
+        })
+    }
+
+    fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move { self.readers.load(endpoint, job, parts).await })
+    }
+
+    fn list(&self, query: Query) -> Answer<'_, Page> {
+        Box::pin(self.readers.list(query))
+    }
+
+    fn sweep(
+        &self,
+        endpoint: &EndpointId,
+        event: Event,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>> {
+        let endpoint = endpoint.clone();
+        self.writer.call(Some(now), 0, move |engine| {
+            engine.sweep(&endpoint, &event, limit, now)
+        })
+    }
+
+    fn survey(&self) -> Answer<'_, Vec<Survey>> {
+        self.writer.call(None, 0, |engine| Ok(engine.survey()))
+    }
+
+    fn prune(&self, now: Timestamp, limit: usize) -> Answer<'_, usize> {
+        self.writer
+            .call(Some(now), 0, move |engine| engine.prune(now, limit))
+    }
+
+    fn outbox(&self, now: Timestamp, limit: usize) -> Answer<'_, Outbox> {
+        self.writer
+            .call(Some(now), 0, move |engine| engine.rows.outbox(now, limit))
+    }
+
+    fn settle(
+        &self,
+        delivery: u64,
+        outcome: delivery::Outcome,
+        next: delivery::Next,
+    ) -> Answer<'_, ()> {
+        self.writer.call(None, 0, move |engine| {
+            engine.rows.settle(delivery, &outcome, next)
+        })
+    }
+
+    fn keys(&self) -> Answer<'_, Vec<Key>> {
+        Box::pin(self.readers.keys())
+    }
+
+    fn add_key(&self, key: Key) -> Answer<'_, ()> {
+        self.writer
+            .call(None, 0, move |engine| engine.rows.add_key(&key))
+    }
+
+    fn revoke_key(&self, id: &str, now: Timestamp) -> Answer<'_, bool> {
+        let id = id.to_owned();
+        self.writer
+            .call(Some(now), 0, move |engine| engine.rows.revoke_key(&id, now))
+    }
+}

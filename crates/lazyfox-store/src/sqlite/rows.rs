@@ -1,0 +1,512 @@
+//! Jobs as rows: the only place that knows the encoding.
+
+mod keys;
+mod read;
+
+use bytes::Bytes;
+use lazyfox_core::delivery;
+use lazyfox_core::id::{EndpointId, JobId};
+use lazyfox_core::job::{Counter, Job};
+use lazyfox_core::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+pub(super) use self::keys::keys;
+use self::read::{COLUMNS, job_of, ms};
+pub(super) use self::read::{Load, list, load};
+use crate::engine::{Result, Rows, Seq};
+use crate::{Delivery, Key, Loaded, NewJob, Outbox, StoreError};
+
+/// The writer's connection. A transaction begins with the first write of a group.
+pub(super) struct SqlRows {
+    connection: Connection,
+    writing: bool,
+}
+
+impl SqlRows {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            writing: false,
+        }
+    }
+
+    pub(super) fn commit(&mut self) -> Result<()> {
+        if self.writing {
+            self.connection
+                .execute_batch("COMMIT")
+                .map_err(unavailable)?;
+            self.writing = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn rollback(&mut self) {
+        // After some errors SQLite has rolled back by itself, and then says so here.
+        let _ = self.connection.execute_batch("ROLLBACK");
+        self.writing = false;
+    }
+
+    /// Copies the WAL into the database, so that a stopped server leaves one file.
+    pub(super) fn close(&mut self) {
+        let _ = self
+            .connection
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    fn write(&mut self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        if !self.writing {
+            self.connection
+                .execute_batch("BEGIN IMMEDIATE")
+                .map_err(unavailable)?;
+            self.writing = true;
+        }
+        let mut statement = self.connection.prepare_cached(sql).map_err(unavailable)?;
+        statement.execute(params).map_err(unavailable)
+    }
+}
+
+/// Errors of a running store. What cannot be read back stays the operator's to repair; everything
+/// else may pass.
+fn unavailable(e: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode;
+    match e.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt(e.to_string())
+        }
+        Some(ErrorCode::DiskFull) => StoreError::Unavailable(format!("{e} (the disk is full)")),
+        _ => StoreError::Unavailable(e.to_string()),
+    }
+}
+
+fn key(seq: Seq) -> i64 {
+    // Places are counted from 1; they cannot reach the sign bit.
+    seq.cast_signed()
+}
+
+fn barred(job: &Job) -> Option<String> {
+    let names: Vec<&str> = job.barred.iter().map(|worker| worker.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(" "))
+}
+
+impl Rows for SqlRows {
+    fn insert(&mut self, seq: Seq, new: &NewJob) -> Result<()> {
+        let NewJob {
+            job,
+            input,
+            webhook,
+            secrets,
+            idempotency,
+        } = new;
+        let terms = &job.terms;
+        self.write(
+            "INSERT INTO jobs (seq, id, endpoint, status, created_at, queued_at, expires_at,
+                 expiry_is_hard, awaited, retries, execution_timeout, ttl, ttl_given, low_priority,
+                 retries_max, retention, retention_sync, ttl_expiry_forgets, webhook,
+                 idempotency_key, fingerprint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                 ?18, ?19, ?20, ?21)",
+            params![
+                key(seq),
+                job.id.to_bytes(),
+                job.endpoint.as_str(),
+                job.status().as_str(),
+                job.created_at.as_ms(),
+                job.queued_at.as_ms(),
+                job.expires_at.as_ms(),
+                job.expiry_is_hard,
+                job.awaited,
+                job.retries,
+                terms.execution_timeout_ms.map(ms),
+                ms(terms.ttl_ms),
+                terms.ttl_given,
+                terms.low_priority,
+                terms.retries_max,
+                ms(terms.retention_ms),
+                ms(terms.retention_sync_ms),
+                terms.ttl_expiry_forgets,
+                webhook,
+                idempotency.as_ref().map(|it| &it.key),
+                idempotency.as_ref().map(|it| &it.fingerprint[..]),
+            ],
+        )?;
+        self.write(
+            "INSERT INTO inputs (seq, body, secrets) VALUES (?1, ?2, ?3)",
+            params![key(seq), &input[..], secrets],
+        )?;
+        Ok(())
+    }
+
+    fn by_id(&mut self, id: JobId) -> Result<Option<(Seq, Job)>> {
+        let sql = select_jobs("WHERE id = ?1");
+        let mut statement = self.connection.prepare_cached(&sql).map_err(unavailable)?;
+        let row = statement.query_row([id.to_bytes()], |row| Ok(job_of(row)));
+        row.optional().map_err(unavailable)?.transpose()
+    }
+
+    fn by_seq(&mut self, seq: Seq) -> Result<Option<Job>> {
+        let sql = select_jobs("WHERE seq = ?1");
+        let mut statement = self.connection.prepare_cached(&sql).map_err(unavailable)?;
+        let row = statement.query_row([key(seq)], |row| Ok(job_of(row)));
+        Ok(row
+            .optional()
+            .map_err(unavailable)?
+            .transpose()?
+            .map(|(_, job)| job))
+    }
+
+    fn by_idempotency_key(
+        &mut self,
+        endpoint: &EndpointId,
+        text: &str,
+    ) -> Result<Option<(Job, [u8; 32])>> {
+        let found = self
+            .connection
+            .prepare_cached(
+                "SELECT seq, fingerprint FROM jobs WHERE endpoint = ?1 AND idempotency_key = ?2",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![endpoint.as_str(), text], |row| {
+                        Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?))
+                    })
+                    .optional()
+            })
+            .map_err(unavailable)?;
+        let Some((seq, fingerprint)) = found else {
+            return Ok(None);
+        };
+        Ok(self
+            .by_seq(seq.cast_unsigned())?
+            .map(|job| (job, fingerprint)))
+    }
+
+    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq> {
+        // A /runsync caller cannot outlive the server that it waited on.
+        self.write(
+            "UPDATE jobs SET awaited = 0 WHERE awaited = 1 AND ended_at IS NULL",
+            [],
+        )?;
+        self.commit()?;
+        let sql = select_jobs("WHERE ended_at IS NULL ORDER BY seq");
+        let mut statement = self.connection.prepare_cached(&sql).map_err(unavailable)?;
+        let mut rows = statement.query([]).map_err(unavailable)?;
+        while let Some(row) = rows.next().map_err(unavailable)? {
+            let (seq, job) = job_of(row)?;
+            each(seq, job);
+        }
+        let last: Option<i64> = self
+            .connection
+            .query_row("SELECT max(seq) FROM jobs", [], |row| row.get(0))
+            .map_err(unavailable)?;
+        Ok(last.unwrap_or_default().cast_unsigned())
+    }
+
+    fn update(&mut self, seq: Seq, job: &Job) -> Result<()> {
+        let attempt = job.state.last_attempt();
+        let end = job.state.end();
+        self.write(
+            "UPDATE jobs SET status = ?2, queued_at = ?3, expires_at = ?4, expiry_is_hard = ?5,
+                 awaited = ?6, retries = ?7, barred = ?8, worker = ?9, started_at = ?10,
+                 ended_at = ?11, error = ?12, forget_at = ?13
+             WHERE seq = ?1",
+            params![
+                key(seq),
+                job.status().as_str(),
+                job.queued_at.as_ms(),
+                job.expires_at.as_ms(),
+                job.expiry_is_hard,
+                job.awaited,
+                job.retries,
+                barred(job),
+                attempt.map(|(worker, _)| worker.as_str()),
+                attempt.map(|(_, started_at)| started_at.as_ms()),
+                end.map(|end| end.at.as_ms()),
+                end.and_then(|end| end.error.as_deref()),
+                end.map(|end| end.forget_at.as_ms()),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn delete(&mut self, seq: Seq) -> Result<()> {
+        for sql in [
+            "DELETE FROM jobs WHERE seq = ?1",
+            "DELETE FROM inputs WHERE seq = ?1",
+            "DELETE FROM outputs WHERE seq = ?1",
+            "DELETE FROM chunks WHERE seq = ?1",
+            "DELETE FROM deliveries WHERE seq = ?1",
+        ] {
+            self.write(sql, [key(seq)])?;
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, seq: Seq) -> Result<(Bytes, Option<Vec<u8>>)> {
+        self.connection
+            .prepare_cached("SELECT body, secrets FROM inputs WHERE seq = ?1")
+            .and_then(|mut statement| {
+                statement.query_row([key(seq)], |row| {
+                    Ok((Bytes::from(row.get::<_, Vec<u8>>(0)?), row.get(1)?))
+                })
+            })
+            .map_err(unavailable)
+    }
+
+    fn wipe_secrets(&mut self, seq: Seq) -> Result<()> {
+        self.write(
+            "UPDATE inputs SET secrets = NULL WHERE seq = ?1 AND secrets IS NOT NULL",
+            [key(seq)],
+        )?;
+        Ok(())
+    }
+
+    fn keep_output(&mut self, seq: Seq, output: &Bytes) -> Result<()> {
+        self.write(
+            "INSERT INTO outputs (seq, body) VALUES (?1, ?2)
+             ON CONFLICT (seq) DO UPDATE SET body = excluded.body",
+            params![key(seq), &output[..]],
+        )?;
+        Ok(())
+    }
+
+    fn clear_output(&mut self, seq: Seq) -> Result<()> {
+        self.write("DELETE FROM outputs WHERE seq = ?1", [key(seq)])?;
+        Ok(())
+    }
+
+    fn append_chunk(&mut self, seq: Seq, chunk: &Bytes) -> Result<()> {
+        self.write(
+            "INSERT INTO chunks (seq, n, body)
+             SELECT ?1, coalesce(max(n), 0) + 1, ?2 FROM chunks WHERE seq = ?1",
+            params![key(seq), &chunk[..]],
+        )?;
+        Ok(())
+    }
+
+    fn take_chunks(&mut self, seq: Seq, bytes_max: usize) -> Result<(Vec<Bytes>, bool)> {
+        let mut taken = Vec::new();
+        let mut last = 0_i64;
+        let mut more = false;
+        {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT n, body FROM chunks WHERE seq = ?1 ORDER BY n")
+                .map_err(unavailable)?;
+            let mut rows = statement.query([key(seq)]).map_err(unavailable)?;
+            let mut bytes = 0;
+            while let Some(row) = rows.next().map_err(unavailable)? {
+                let body: Vec<u8> = row.get(1).map_err(unavailable)?;
+                bytes += body.len();
+                if !taken.is_empty() && bytes > bytes_max {
+                    more = true;
+                    break;
+                }
+                last = row.get(0).map_err(unavailable)?;
+                taken.push(Bytes::from(body));
+            }
+        }
+        self.write(
+            "DELETE FROM chunks WHERE seq = ?1 AND n <= ?2",
+            [key(seq), last],
+        )?;
+        Ok((taken, more))
+    }
+
+    fn clear_chunks(&mut self, seq: Seq) -> Result<()> {
+        self.write("DELETE FROM chunks WHERE seq = ?1", [key(seq)])?;
+        Ok(())
+    }
+
+    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT seq, sum(length(body)) FROM chunks GROUP BY seq")
+            .map_err(unavailable)?;
+        let rows = statement
+            .query_map([], |row| {
+                let bytes: i64 = row.get(1)?;
+                Ok((
+                    row.get::<_, i64>(0)?.cast_unsigned(),
+                    usize::try_from(bytes).unwrap_or(0),
+                ))
+            })
+            .map_err(unavailable)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(unavailable)
+    }
+
+    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Seq>> {
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT seq FROM jobs WHERE forget_at <= ?1 AND NOT EXISTS
+                     (SELECT 1 FROM deliveries WHERE deliveries.seq = jobs.seq
+                      AND due_at IS NOT NULL)
+                 ORDER BY forget_at, seq LIMIT ?2",
+            )
+            .map_err(unavailable)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement
+            .query_map([now.as_ms(), limit], |row| {
+                Ok(row.get::<_, i64>(0)?.cast_unsigned())
+            })
+            .map_err(unavailable)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(unavailable)
+    }
+
+    fn add_delivery(&mut self, seq: Seq, due_at: Timestamp) -> Result<()> {
+        self.write(
+            "INSERT INTO deliveries (seq, due_at) VALUES (?1, ?2)",
+            params![key(seq), due_at.as_ms()],
+        )?;
+        Ok(())
+    }
+
+    fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
+        let due = {
+            let mut statement = self
+                .connection
+                .prepare_cached(
+                    "SELECT deliveries.id, due_at, tries, jobs.webhook, jobs.seq
+                     FROM deliveries JOIN jobs USING (seq)
+                     WHERE due_at IS NOT NULL ORDER BY due_at, deliveries.id LIMIT ?1",
+                )
+                .map_err(unavailable)?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+            let rows = statement
+                .query_map([limit], |row| {
+                    Ok((
+                        row.get(0)?,
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get(3)?,
+                        row.get(4)?,
+                    ))
+                })
+                .map_err(unavailable)?;
+            rows.collect::<rusqlite::Result<Vec<(i64, i64, u32, Option<String>, i64)>>>()
+                .map_err(unavailable)?
+        };
+        let mut outbox = Outbox {
+            deliveries: Vec::new(),
+            next: Timestamp::NEVER,
+        };
+        for (id, due_at, tries, url, seq) in due {
+            let due_at = Timestamp::from_ms(due_at);
+            if due_at > now || outbox.deliveries.len() == limit {
+                outbox.next = due_at;
+                break;
+            }
+            let loaded = self.ended(seq.cast_unsigned())?;
+            let (id, url) = (id.cast_unsigned(), url.unwrap_or_default());
+            outbox.deliveries.push(Delivery {
+                id,
+                url,
+                tries,
+                loaded,
+            });
+        }
+        Ok(outbox)
+    }
+
+    fn settle(
+        &mut self,
+        delivery: u64,
+        outcome: &delivery::Outcome,
+        next: delivery::Next,
+    ) -> Result<()> {
+        let last = match outcome {
+            delivery::Outcome::Answered(status) => format!("answered {status}"),
+            delivery::Outcome::Failed(why) => why.clone(),
+        };
+        let due_at = match next {
+            delivery::Next::Again(at) => Some(at.as_ms()),
+            delivery::Next::Delivered | delivery::Next::GaveUp => None,
+        };
+        let delivered = next == delivery::Next::Delivered;
+        self.write(
+            "UPDATE deliveries SET tries = tries + 1, due_at = ?2, delivered = ?3, last = ?4
+             WHERE id = ?1",
+            params![key(delivery), due_at, delivered, last],
+        )?;
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {
+        keys::counters(&self.connection)
+    }
+
+    fn set_counter(&mut self, endpoint: &EndpointId, counter: Counter, value: u64) -> Result<()> {
+        self.write(
+            "INSERT INTO counters (endpoint, counter, value) VALUES (?1, ?2, ?3)
+             ON CONFLICT (endpoint, counter) DO UPDATE SET value = excluded.value",
+            params![
+                endpoint.as_str(),
+                keys::counter_name(counter),
+                value.cast_signed()
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn keys(&mut self) -> Result<Vec<Key>> {
+        keys::keys(&self.connection)
+    }
+
+    fn add_key(&mut self, new: &Key) -> Result<()> {
+        let endpoints = new.endpoints.as_ref().map(|all| {
+            all.iter()
+                .map(EndpointId::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        self.write(
+            "INSERT INTO keys (id, label, hash, access, endpoints, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                new.id,
+                new.label,
+                new.hash,
+                keys::access_name(new.access),
+                endpoints,
+                new.created_at.as_ms()
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn revoke_key(&mut self, id: &str, now: Timestamp) -> Result<bool> {
+        let changed = self.write(
+            "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1",
+            params![id, now.as_ms()],
+        )?;
+        Ok(changed > 0)
+    }
+}
+
+impl SqlRows {
+    fn ended(&mut self, seq: Seq) -> Result<Loaded> {
+        let job = self.by_seq(seq)?;
+        let job = job.ok_or_else(|| {
+            StoreError::Corrupt(format!("job number {seq} has a delivery but no record"))
+        })?;
+        let (input, _) = self.input(seq)?;
+        let output = self
+            .connection
+            .prepare_cached("SELECT body FROM outputs WHERE seq = ?1")
+            .and_then(|mut statement| {
+                statement
+                    .query_row([key(seq)], |row| row.get::<_, Vec<u8>>(0))
+                    .optional()
+            })
+            .map_err(unavailable)?;
+        Ok(Loaded {
+            job,
+            output: output.map(Bytes::from),
+            input: Some(input),
+        })
+    }
+}
+
+fn select_jobs(condition: &str) -> String {
+    format!("SELECT {COLUMNS} FROM jobs {condition}")
+}

@@ -1,0 +1,242 @@
+//! From rows to jobs.
+
+use bytes::Bytes;
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::job::{Attempt, End, Job, State, Status};
+use lazyfox_core::policy::Terms;
+use lazyfox_core::time::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::unavailable;
+use crate::engine::{Result, Seq};
+use crate::{Loaded, Page, Parts, Query, StoreError};
+
+/// What [`job_of`] reads, in this order.
+pub(super) const COLUMNS: &str = "seq, id, endpoint, status, created_at, queued_at, expires_at, \
+     expiry_is_hard, awaited, retries, barred, worker, started_at, ended_at, error, forget_at, \
+     execution_timeout, ttl, ttl_given, low_priority, retries_max, retention, retention_sync, \
+     ttl_expiry_forgets, webhook IS NOT NULL";
+
+pub(super) fn ms(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_ms(ms)
+}
+
+/// A row as a job. Leases are not kept: a running job's is due at once, and whoever puts it into an
+/// index gives it a new one.
+pub(super) fn job_of(row: &Row<'_>) -> Result<(Seq, Job)> {
+    let damaged = |what: &str| StoreError::Corrupt(format!("a job's {what} cannot be read"));
+    let (seq, parts) = raw(row).map_err(unavailable)?;
+    let attempt = match (&parts.worker, parts.started_at) {
+        (Some(worker), Some(at)) => Some((
+            worker.parse::<WorkerId>().map_err(|_| damaged("worker"))?,
+            time(at),
+        )),
+        _ => None,
+    };
+    let end = || -> Result<End> {
+        Ok(End {
+            at: time(parts.ended_at.ok_or_else(|| damaged("end"))?),
+            attempt: attempt.clone(),
+            error: parts.error.clone(),
+            forget_at: time(parts.forget_at.ok_or_else(|| damaged("retention"))?),
+        })
+    };
+    let state = match parts.status.ok_or_else(|| damaged("status"))? {
+        Status::InQueue => State::Queued,
+        Status::InProgress => {
+            let (worker, started_at) = attempt.clone().ok_or_else(|| damaged("worker"))?;
+            State::Running(Attempt {
+                worker,
+                started_at,
+                lease_until: started_at,
+            })
+        }
+        Status::Completed => State::Completed(end()?),
+        Status::Failed => State::Failed(end()?),
+        Status::Cancelled => State::Cancelled(end()?),
+        Status::TimedOut => State::TimedOut(end()?),
+    };
+    let barred = parts
+        .barred
+        .as_deref()
+        .unwrap_or_default()
+        .split_whitespace();
+    let job = Job {
+        id: JobId::from_bytes(&parts.id).ok_or_else(|| damaged("id"))?,
+        endpoint: parts.endpoint.parse().map_err(|_| damaged("endpoint"))?,
+        terms: parts.terms,
+        has_webhook: parts.has_webhook,
+        created_at: time(parts.created_at),
+        queued_at: time(parts.queued_at),
+        expires_at: time(parts.expires_at),
+        expiry_is_hard: parts.expiry_is_hard,
+        awaited: parts.awaited,
+        retries: parts.retries,
+        barred: barred
+            .map(|name| name.parse().map_err(|_| damaged("list of workers")))
+            .collect::<Result<_>>()?,
+        state,
+    };
+    Ok((seq, job))
+}
+
+struct Raw {
+    id: [u8; 17],
+    endpoint: String,
+    status: Option<Status>,
+    created_at: i64,
+    queued_at: i64,
+    expires_at: i64,
+    expiry_is_hard: bool,
+    awaited: bool,
+    retries: u32,
+    barred: Option<String>,
+    worker: Option<String>,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    error: Option<String>,
+    forget_at: Option<i64>,
+    terms: Terms,
+    has_webhook: bool,
+}
+
+fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
+    let unsigned = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+    let status = match row.get_ref(3)? {
+        ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(Status::parse),
+        _ => None,
+    };
+    let terms = Terms {
+        execution_timeout_ms: row.get::<_, Option<i64>>(16)?.map(i64::cast_unsigned),
+        ttl_ms: unsigned(17)?,
+        ttl_given: row.get(18)?,
+        low_priority: row.get(19)?,
+        retries_max: row.get(20)?,
+        retention_ms: unsigned(21)?,
+        retention_sync_ms: unsigned(22)?,
+        ttl_expiry_forgets: row.get(23)?,
+    };
+    let raw = Raw {
+        id: row.get(1)?,
+        endpoint: row.get(2)?,
+        status,
+        created_at: row.get(4)?,
+        queued_at: row.get(5)?,
+        expires_at: row.get(6)?,
+        expiry_is_hard: row.get(7)?,
+        awaited: row.get(8)?,
+        retries: row.get(9)?,
+        barred: row.get(10)?,
+        worker: row.get(11)?,
+        started_at: row.get(12)?,
+        ended_at: row.get(13)?,
+        error: row.get(14)?,
+        forget_at: row.get(15)?,
+        terms,
+        has_webhook: row.get(24)?,
+    };
+    Ok((unsigned(0)?, raw))
+}
+
+/// A read that gives up on large outputs.
+pub(in crate::sqlite) enum Load {
+    Done(Option<Loaded>),
+    TooLarge,
+}
+
+/// Reads a job; an output larger than `output_bytes_max` is not read.
+pub(in crate::sqlite) fn load(
+    connection: &Connection,
+    endpoint: &EndpointId,
+    id: JobId,
+    parts: Parts,
+    output_bytes_max: usize,
+) -> Result<Load> {
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1");
+    // One snapshot for the record and its payloads.
+    let transaction = connection.unchecked_transaction().map_err(unavailable)?;
+    let found = transaction
+        .prepare_cached(&sql)
+        .and_then(|mut statement| {
+            statement
+                .query_row([id.to_bytes()], |row| Ok(job_of(row)))
+                .optional()
+        })
+        .map_err(unavailable)?
+        .transpose()?;
+    let Some((seq, job)) = found.filter(|(_, job)| job.endpoint == *endpoint) else {
+        return Ok(Load::Done(None));
+    };
+    let mut loaded = Loaded {
+        job,
+        output: None,
+        input: None,
+    };
+    if parts.output {
+        let max = i64::try_from(output_bytes_max).unwrap_or(i64::MAX);
+        let output = transaction
+            .prepare_cached(
+                "SELECT CASE WHEN length(body) <= ?2 THEN body END FROM outputs WHERE seq = ?1",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![seq.cast_signed(), max], |row| {
+                        row.get::<_, Option<Vec<u8>>>(0)
+                    })
+                    .optional()
+            })
+            .map_err(unavailable)?;
+        match output {
+            None => {}
+            Some(Some(body)) => loaded.output = Some(Bytes::from(body)),
+            Some(None) => return Ok(Load::TooLarge),
+        }
+    }
+    if parts.input {
+        let body: Vec<u8> = transaction
+            .prepare_cached("SELECT body FROM inputs WHERE seq = ?1")
+            .and_then(|mut statement| statement.query_row([seq.cast_signed()], |row| row.get(0)))
+            .map_err(unavailable)?;
+        loaded.input = Some(Bytes::from(body));
+    }
+    Ok(Load::Done(Some(loaded)))
+}
+
+/// Reads a page of jobs, newest first.
+pub(in crate::sqlite) fn list(connection: &Connection, query: &Query) -> Result<Page> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM jobs
+         WHERE endpoint = ?1 AND seq < ?2 AND (?3 IS NULL OR status = ?3)
+         ORDER BY seq DESC LIMIT ?4"
+    );
+    let mut statement = connection.prepare_cached(&sql).map_err(unavailable)?;
+    let before = query.before.map_or(i64::MAX, u64::cast_signed);
+    // One more than asked for tells whether there is a next page.
+    let limit = i64::try_from(query.limit)
+        .unwrap_or(i64::MAX)
+        .saturating_add(1);
+    let status = query.status.map(Status::as_str);
+    let mut rows = statement
+        .query(params![query.endpoint.as_str(), before, status, limit])
+        .map_err(unavailable)?;
+    let mut page = Page {
+        jobs: Vec::new(),
+        next: None,
+    };
+    let mut last = None;
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        if page.jobs.len() == query.limit {
+            page.next = last;
+            break;
+        }
+        let (seq, job) = job_of(row)?;
+        page.jobs.push(job);
+        last = Some(seq);
+    }
+    Ok(page)
+}
