@@ -1,0 +1,95 @@
+//! The HTTP side: routes, and what is the same for all of them.
+
+mod auth;
+mod body;
+mod change;
+mod error;
+mod handout;
+mod health;
+mod input;
+mod json;
+mod ping;
+mod query;
+mod read;
+mod report;
+mod requests;
+mod stop;
+mod stream;
+mod submit;
+mod take;
+mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, Uri};
+use axum::routing::{any, get, post};
+
+pub use self::error::Code;
+use self::error::{ApiError, ApiResult};
+use crate::app::App;
+
+/// The route table. Where the public SDKs send GET or POST for the same call, both work.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        // What clients call.
+        .route("/v2/{endpoint}/run", post(submit::run))
+        .route("/v2/{endpoint}/runsync", post(submit::runsync))
+        .route("/v2/{endpoint}/status/{job}", get(read::status).post(read::status))
+        .route("/v2/{endpoint}/status-sync/{job}", get(read::status_sync).post(read::status_sync))
+        .route("/v2/{endpoint}/stream/{job}", get(stream::stream).post(stream::stream))
+        .route("/v2/{endpoint}/cancel/{job}", post(change::cancel).get(change::cancel))
+        .route("/v2/{endpoint}/retry/{job}", post(change::retry))
+        .route("/v2/{endpoint}/purge-queue", post(change::purge_queue))
+        .route("/v2/{endpoint}/health", get(health::health).post(health::health))
+        .route("/v2/{endpoint}/requests", get(requests::requests))
+        // What workers call.
+        .route("/v2/{endpoint}/job-take/{worker}", get(take::take_one))
+        .route("/v2/{endpoint}/job-take-batch/{worker}", get(take::take_batch))
+        .route("/v2/{endpoint}/job-done/{worker}/{job}", post(report::job_done))
+        .route("/v2/{endpoint}/job-stream/{worker}/{job}", post(report::job_stream))
+        .route("/v2/{endpoint}/ping/{worker}", get(ping::ping).post(ping::ping))
+        .route("/v2/{endpoint}/job-stop/{worker}", get(stop::job_stop))
+        // What answers without a key.
+        .route("/healthz", any(health::healthz))
+        .route("/readyz", any(health::readyz))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_route)
+        .with_state(app)
+}
+
+/// Makes `//` in a path one slash and drops one at the end: the Go SDK joins a base that ends in a
+/// slash with paths that begin with one.
+#[must_use]
+pub fn collapse_slashes(mut request: Request) -> Request {
+    let path = request.uri().path();
+    if !path.contains("//") && !(path.len() > 1 && path.ends_with('/')) {
+        return request;
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let mut collapsed = format!("/{}", parts.join("/"));
+    if let Some(query) = request.uri().query() {
+        collapsed = format!("{collapsed}?{query}");
+    }
+    if let Ok(path_and_query) = PathAndQuery::try_from(collapsed) {
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(path_and_query);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// Without a key not even the difference between a route and none shows.
+async fn no_route(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> ApiResult<()> {
+    auth::any_key(&app, &headers).await?;
+    Err(ApiError::new(Code::RouteNotFound, format!("there is nothing at {}", uri.path())))
+}
+
+async fn wrong_method(State(app): State<Arc<App>>, headers: HeaderMap) -> ApiResult<()> {
+    auth::any_key(&app, &headers).await?;
+    Err(ApiError::new(Code::MethodNotAllowed, "this call takes another method, see Allow"))
+}

@@ -1,0 +1,102 @@
+//! Who is calling, and may they?
+
+use axum::http::{HeaderMap, header};
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_store::Key;
+
+use super::error::{ApiError, ApiResult, Code};
+use crate::app::App;
+use crate::config::{Auth, Endpoint};
+use crate::keyring::{self, Need};
+
+/// The credential of a call: `Authorization: Bearer KEY`, or the bare key, as workers and many
+/// published examples send it.
+fn credential(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim();
+    let key = match value.split_at_checked(7) {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer ") => key.trim(),
+        _ => value,
+    };
+    (!key.is_empty()).then_some(key)
+}
+
+/// Lets pass who has any valid key.
+pub(super) async fn any_key(app: &App, headers: &HeaderMap) -> ApiResult<Option<Key>> {
+    if app.config.auth == Auth::None {
+        return Ok(None);
+    }
+    let refused = || ApiError::new(Code::Unauthorized, "invalid or missing API key");
+    let text = credential(headers).ok_or_else(refused)?;
+    let key = app.keys.find(&*app.store, text, app.now()).await?;
+    key.map(Some).ok_or_else(refused)
+}
+
+/// Lets a client pass to an endpoint.
+pub(super) async fn client<'a>(
+    app: &'a App,
+    headers: &HeaderMap,
+    endpoint: &str,
+    need: Need,
+) -> ApiResult<(EndpointId, &'a Endpoint)> {
+    let key = any_key(app, headers).await?;
+    let missing = || {
+        let message = format!("there is no endpoint {endpoint:?}");
+        ApiError::new(Code::EndpointNotFound, message)
+    };
+    let id: EndpointId = endpoint.parse().map_err(|_| missing())?;
+    let settings = app.endpoint(&id).ok_or_else(missing)?;
+    if let Some(key) = key
+        && !keyring::allows(&key, &id, need)
+    {
+        let verb = match need {
+            Need::Read => "read",
+            Need::Write => "change",
+        };
+        let message = format!("the key {} may not {verb} jobs of {id}", key.id);
+        return Err(ApiError::new(Code::Forbidden, message));
+    }
+    Ok((id, settings))
+}
+
+/// A job's id; a text that cannot be one is a job that does not exist.
+pub(super) fn job(text: &str) -> ApiResult<JobId> {
+    text.parse().map_err(|_| ApiError::no_job())
+}
+
+/// A worker that speaks for itself.
+pub(super) struct Speaker<'a> {
+    pub(super) endpoint: EndpointId,
+    pub(super) settings: &'a Endpoint,
+    pub(super) worker: WorkerId,
+}
+
+/// Lets a worker pass: its own token, for its endpoint and itself. A worker's SDK asks again at once
+/// after any refusal but 429, so that is what polls get (`otherwise`).
+pub(super) fn worker<'a>(
+    app: &'a App,
+    headers: &HeaderMap,
+    endpoint: &str,
+    worker: &str,
+    otherwise: Code,
+) -> ApiResult<Speaker<'a>> {
+    let refused = |why: String| {
+        tracing::warn!(endpoint.id = endpoint, worker.id = worker, %why, "refused a worker");
+        ApiError::new(otherwise, why)
+    };
+    let unknown = || refused(format!("there is no endpoint {endpoint:?}"));
+    let id: EndpointId = endpoint.parse().map_err(|_| unknown())?;
+    let settings = app.endpoint(&id).ok_or_else(unknown)?;
+    let name: WorkerId =
+        worker.parse().map_err(|e| refused(format!("the worker id {worker:?} {e}")))?;
+    if app.config.auth == Auth::Keys {
+        let token = credential(headers).unwrap_or_default();
+        if !app.key.is_worker_token(&id, &name, token) {
+            return Err(refused(
+                "the token is not this worker's; RUNPOD_AI_API_KEY must be passed on as it was \
+                 given, and a ~/.runpod/config.toml in the worker's home overrides it"
+                    .to_owned(),
+            ));
+        }
+    }
+    Ok(Speaker { endpoint: id, settings, worker: name })
+}

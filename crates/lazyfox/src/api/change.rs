@@ -1,0 +1,91 @@
+//! `/cancel`, `/retry` and `/purge-queue`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use lazyfox_core::job::{Event, Refused};
+use lazyfox_store::Applied;
+
+use super::error::{ApiError, ApiResult, Code};
+use super::json::Object;
+use super::{auth, views};
+use crate::app::App;
+use crate::keyring::Need;
+
+/// Jobs purged in one commit.
+const PURGE_AT_ONCE: usize = 1000;
+
+/// `POST /cancel/{job}`: a job that has ended already is answered with its true status.
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Path((endpoint, job)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
+    match app.apply(&endpoint, auth::job(&job)?, Event::Cancel, None).await? {
+        Applied::Changed(change) => {
+            Ok(views::brief(change.job.id, change.job.status()).into_response())
+        }
+        Applied::Refused(_, job) => Ok(views::brief(job.id, job.status()).into_response()),
+        Applied::Unknown => Err(ApiError::no_job()),
+    }
+}
+
+/// `POST /retry/{job}`: FAILED and TIMED_OUT jobs, as long as their result is kept.
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    Path((endpoint, job)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
+    if app.is_closing() {
+        return Err(ApiError::closing());
+    }
+    match app.apply(&endpoint, auth::job(&job)?, Event::Retry, None).await? {
+        Applied::Changed(change) => {
+            Ok(views::brief(change.job.id, change.job.status()).into_response())
+        }
+        Applied::Refused(refused, job) => {
+            let refused = match refused {
+                Refused::NotRetryable(_) => refused,
+                Refused::Ended(_)
+                | Refused::NotQueued
+                | Refused::NotHolder
+                | Refused::Barred
+                | Refused::NotDue => Refused::NotRetryable(job.status()),
+            };
+            Err(ApiError::new(Code::NotRetryable, refused.to_string()))
+        }
+        Applied::Unknown => Err(ApiError::no_job()),
+    }
+}
+
+/// `POST /purge-queue`: cancels what waits now, and leaves what runs.
+pub(super) async fn purge_queue(
+    State(app): State<Arc<App>>,
+    Path(endpoint): Path<String>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
+    let surveys = app.store.survey().await?;
+    let demand = surveys.iter().find(|survey| survey.endpoint == endpoint).map(|it| it.demand);
+    let waiting = demand.map_or(0, |demand| demand.queued + demand.queued_low);
+    // Jobs that come meanwhile are not meant, so no more are taken than waited at the beginning.
+    let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+    let mut removed = 0;
+    while removed < waiting {
+        let limit = (waiting - removed).min(PURGE_AT_ONCE);
+        let changes = app.store.sweep(&endpoint, Event::Purge, limit, app.now()).await?;
+        if changes.is_empty() {
+            break;
+        }
+        removed += changes.len();
+        app.note(&changes);
+    }
+    let mut object = Object::new();
+    object.number("removed", removed);
+    object.string("status", "completed");
+    Ok(object.into_response())
+}

@@ -1,0 +1,186 @@
+//! What a client submits, from bytes to parts that cannot be wrong.
+
+use bytes::Bytes;
+use lazyfox_core::limits;
+use lazyfox_core::policy::Asked;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::error::{ApiError, ApiResult, Code};
+use super::json;
+
+/// A submission's parts. Every other top-level key was dropped.
+#[derive(Debug)]
+pub(super) struct Submission {
+    /// `input` as it came, byte for byte.
+    pub(super) input: Bytes,
+    pub(super) webhook: Option<String>,
+    pub(super) asked: Asked,
+    /// `s3Config` as it came.
+    pub(super) s3_config: Option<Bytes>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    webhook: Option<&'a RawValue>,
+    /// In the public SDKs' types, undocumented: an alias.
+    #[serde(borrow, rename = "webhookV2")]
+    webhook_v2: Option<&'a RawValue>,
+    #[serde(borrow)]
+    policy: Option<&'a RawValue>,
+    #[serde(borrow, rename = "s3Config")]
+    s3_config: Option<&'a RawValue>,
+}
+
+impl Submission {
+    /// Reads a request body.
+    pub(super) fn parse(body: &Bytes) -> ApiResult<Self> {
+        let invalid = |message: String| ApiError::new(Code::InvalidJson, message);
+        let text = std::str::from_utf8(body).map_err(|e| {
+            let (line, column) = position(&body[..e.valid_up_to()]);
+            invalid(format!("the body is not UTF-8 at line {line} column {column}"))
+        })?;
+        match text.trim_start_matches([' ', '\t', '\r', '\n']).as_bytes().first() {
+            Some(b'{') => {}
+            None => return Err(invalid("the body is empty, it should be a JSON object".to_owned())),
+            // Other things may be broken JSON; the parser says where.
+            Some(_) => {
+                serde_json::from_str::<&RawValue>(text).map_err(|e| invalid(syntax(&e)))?;
+                return Err(invalid("the body should be a JSON object with \"input\"".to_owned()));
+            }
+        }
+        let depth = json::depth(text.as_bytes());
+        if depth > limits::JSON_DEPTH {
+            return Err(invalid(format!(
+                "the body is nested {depth} levels deep, allowed are {}; workers cannot decode more",
+                limits::JSON_DEPTH
+            )));
+        }
+        let parts: Body<'_> = serde_json::from_str(text).map_err(|e| invalid(syntax(&e)))?;
+        let Some(input) = parts.input else {
+            let message = "input is required and must not be null";
+            return Err(ApiError::new(Code::MissingInput, message));
+        };
+        Ok(Self {
+            input: body.slice_ref(input.get().as_bytes()),
+            webhook: parts.webhook.or(parts.webhook_v2).map(webhook).transpose()?,
+            asked: parts.policy.map(policy).transpose()?.unwrap_or_default(),
+            s3_config: parts
+                .s3_config
+                .map(|raw| s3_config(raw).map(|()| body.slice_ref(raw.get().as_bytes())))
+                .transpose()?,
+        })
+    }
+}
+
+fn syntax(e: &serde_json::Error) -> String {
+    format!("the body is not valid JSON: {e}")
+}
+
+/// Line and column, counted from 1, of the byte after these.
+fn position(before: &[u8]) -> (usize, usize) {
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+    (line, column)
+}
+
+/// A value for an error message, cut to a readable length.
+fn shown(raw: &RawValue) -> String {
+    let text = raw.get();
+    match text.char_indices().nth(80) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
+    }
+}
+
+fn webhook(raw: &RawValue) -> ApiResult<String> {
+    let refused = |why: &str| {
+        let message = format!("webhook is {}, {why}", shown(raw));
+        ApiError::new(Code::InvalidWebhook, message)
+    };
+    let shape = "it should be an http or https URL in a string";
+    let text: String = serde_json::from_str(raw.get()).map_err(|_| refused(shape))?;
+    if text.len() > limits::WEBHOOK_BYTES {
+        let why = format!("{} bytes long, allowed are {}", text.len(), limits::WEBHOOK_BYTES);
+        return Err(refused(&why));
+    }
+    let url: reqwest::Url = text.parse().map_err(|_| refused(shape))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(refused(shape));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused("it should not hold a user name or password"));
+    }
+    Ok(text)
+}
+
+fn policy(raw: &RawValue) -> ApiResult<Asked> {
+    let refused = |message: String| ApiError::new(Code::InvalidPolicy, message);
+    let Ok(Value::Object(fields)) = serde_json::from_str(raw.get()) else {
+        return Err(refused(format!("policy is {}, it should be an object", shown(raw))));
+    };
+    let ms = |name: &str| match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => whole(value).map(Some).ok_or_else(|| {
+            refused(format!(
+                "policy.{name} is {value}, it should be a whole number of milliseconds"
+            ))
+        }),
+    };
+    let low_priority = match fields.get("lowPriority") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(low)) => *low,
+        Some(other) => {
+            let message = format!("policy.lowPriority is {other}, it should be true or false");
+            return Err(refused(message));
+        }
+    };
+    Ok(Asked {
+        execution_timeout_ms: ms("executionTimeout")?,
+        ttl_ms: ms("ttl")?,
+        low_priority,
+    })
+}
+
+/// A whole number; `600000.0` is one too, since some languages print them so.
+fn whole(value: &Value) -> Option<i64> {
+    let number = value.as_number()?;
+    if let Some(whole) = number.as_i64() {
+        return Some(whole);
+    }
+    let float = number.as_f64()?;
+    // Everything beyond is out of any range; the nearest whole number says so as well.
+    (float.fract() == 0.0).then_some(float as i64)
+}
+
+fn s3_config(raw: &RawValue) -> ApiResult<()> {
+    let refused = |message: String| ApiError::new(Code::InvalidS3Config, message);
+    // The value is a secret: no message shows any of it.
+    if raw.get().len() > limits::S3_CONFIG_BYTES {
+        return Err(refused(format!(
+            "s3Config is {} bytes long, allowed are {}",
+            raw.get().len(),
+            limits::S3_CONFIG_BYTES
+        )));
+    }
+    let Ok(Value::Object(fields)) = serde_json::from_str(raw.get()) else {
+        return Err(refused("s3Config should be an object".to_owned()));
+    };
+    for name in ["accessId", "accessSecret", "bucketName", "endpointUrl"] {
+        match fields.get(name) {
+            Some(Value::String(text)) if !text.is_empty() => {}
+            Some(Value::String(_)) | None => {
+                return Err(refused(format!("s3Config.{name} is missing or empty")));
+            }
+            Some(_) => return Err(refused(format!("s3Config.{name} should be a string"))),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

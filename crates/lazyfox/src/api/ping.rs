@@ -1,0 +1,56 @@
+//! `ping`: a worker's heartbeat. It renews leases; it proves nothing else, since the SDK sends it from
+//! a process of its own that goes on when the worker hangs or is dead.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse as _, Response};
+use lazyfox_core::id::JobId;
+use lazyfox_core::sdk::{Abilities, Version};
+use lazyfox_store::Heartbeat;
+
+use super::auth;
+use super::error::{ApiResult, Code};
+use super::json::Object;
+use super::query::Params;
+use crate::app::App;
+
+/// `GET ping/{worker}?job_id=a,b&runpod_version=1.12.0`.
+pub(super) async fn ping(
+    State(app): State<Arc<App>>,
+    Path((endpoint, worker)): Path<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
+    let params = Params::of(&uri);
+    let now = app.now();
+    let version = params.get("runpod_version").as_deref().and_then(Version::parse);
+    app.fleet.beat(&speaker.worker, version, now);
+    if params.get("status").as_deref() == Some("unhealthy") {
+        let part = |name| params.get(name).unwrap_or_default();
+        let reason = format!("{}: {}", part("check"), part("reason"));
+        tracing::warn!(worker.id = %speaker.worker, %reason, "worker is unhealthy");
+        app.fleet.unhealthy(&speaker.worker, reason);
+        app.wakes.scale.notify_one();
+    }
+    let named: Vec<JobId> = params
+        .get("job_id")
+        .unwrap_or_default()
+        .split(',')
+        .filter_map(|id| id.parse().ok())
+        .collect();
+    let believable = Abilities::of(version).heartbeats_name_jobs;
+    let beat = Heartbeat {
+        worker: speaker.worker.clone(),
+        jobs: believable.then(|| named.clone()),
+        lease_ms: speaker.settings.lease_ms,
+    };
+    let renewed = app.store.renew(beat, now).await?;
+    if believable {
+        app.fleet.works_only_on(&speaker.worker, &named, now);
+        app.fleet.names_unheld(&speaker.worker, &renewed.not_held, now);
+    }
+    Ok(Object::new().into_response())
+}

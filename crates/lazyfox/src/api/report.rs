@@ -1,0 +1,215 @@
+//! `job-done` and `job-stream`: what workers report.
+//!
+//! The SDK drops a finished result for ever on any 4xx and after three 5xx. So the answer is 200
+//! whenever there is nothing to be gained by sending it again, and 503 when there is.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use lazyfox_core::id::JobId;
+use lazyfox_core::job::{Event, Status};
+use lazyfox_store::{Applied, ChunksKept};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::auth::{self, Speaker};
+use super::body::{self, Read};
+use super::error::{ApiResult, Code};
+use super::json::{self, Object};
+use crate::app::App;
+
+/// What a result may have around its output: `{"output":…,"error":…}` and escapes.
+const ENVELOPE_BYTES: usize = 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Report<'a> {
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    status: Option<&'a str>,
+    #[serde(rename = "stopPod", default)]
+    stop_pod: bool,
+}
+
+/// What a `job-done` means.
+enum Meaning {
+    Progress(Bytes),
+    End { event: fn(Speaker<'_>, String) -> Event, error: String, output: Option<Bytes>, stop: bool },
+}
+
+/// `POST job-done/{worker}/{job}`.
+pub(super) async fn job_done(
+    State(app): State<Arc<App>>,
+    Path((endpoint, worker, job)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    request: Request,
+) -> ApiResult<Response> {
+    let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
+    let body = body::bounded(request, app.config.bounds.result + ENVELOPE_BYTES).await?;
+    // An id that no job can have is one that this worker cannot hold.
+    let Ok(job) = job.parse::<JobId>() else { return Ok(noted()) };
+    let (endpoint, worker) = (speaker.endpoint.clone(), speaker.worker.clone());
+    let meaning = match body {
+        Read::Whole(body) => meaning(&body, app.config.bounds.result),
+        Read::TooLarge(bytes) => too_large(bytes, app.config.bounds.result),
+    };
+    match meaning {
+        Meaning::Progress(output) => {
+            let event = Event::Progress { worker };
+            app.apply(&endpoint, job, event, Some(output)).await?;
+        }
+        Meaning::End { event, error, output, stop } => {
+            if stop {
+                app.fleet.retire(&worker, "its handler asked for a fresh worker");
+                app.wakes.scale.notify_one();
+            }
+            let applied = app.apply(&endpoint, job, event(speaker, error), output).await?;
+            if let Applied::Refused(refused, _) = applied {
+                tracing::info!(job.id = %job, worker.id = %worker, why = %refused, "late result ignored");
+            }
+            app.fleet.has_let_go(&worker, job, app.now());
+            app.wakes.scale.notify_one();
+        }
+    }
+    Ok(noted())
+}
+
+fn noted() -> Response {
+    Object::new().into_response()
+}
+
+fn completed(speaker: Speaker<'_>, _: String) -> Event {
+    Event::Complete { worker: speaker.worker }
+}
+
+fn failed(speaker: Speaker<'_>, error: String) -> Event {
+    Event::Fail { worker: speaker.worker, error }
+}
+
+fn too_large(bytes: usize, limit: usize) -> Meaning {
+    let error = format!("output of {bytes} bytes exceeds the limit of {limit} bytes");
+    Meaning::End { event: failed, error, output: None, stop: false }
+}
+
+fn meaning(body: &Bytes, limit: usize) -> Meaning {
+    if let Ok(report) = serde_json::from_slice::<Report<'_>>(body) {
+        return understood(body, &report, limit);
+    }
+    // Python writes NaN and Infinity; everything else that is not JSON stays so.
+    let clean = json::without_nan(body).map(Bytes::from);
+    if let Some(clean) = &clean
+        && let Ok(report) = serde_json::from_slice::<Report<'_>>(clean)
+    {
+        return understood(clean, &report, limit);
+    }
+    let why = match serde_json::from_slice::<Report<'_>>(body) {
+        Err(e) => e.to_string(),
+        Ok(_) => "it changed while it was read".to_owned(),
+    };
+    let error = format!("the worker's result is not valid JSON: {why}");
+    Meaning::End { event: failed, error, output: None, stop: false }
+}
+
+fn understood(body: &Bytes, report: &Report<'_>, limit: usize) -> Meaning {
+    let output = report.output.map(|raw| body.slice_ref(raw.get().as_bytes()));
+    if report.status == Some(Status::InProgress.as_str()) {
+        // An update that is too large is skipped; the job goes on.
+        let shown = output.filter(|output| output.len() <= limit);
+        return Meaning::Progress(shown.unwrap_or_else(|| Bytes::from_static(b"null")));
+    }
+    if let Some(output) = &output
+        && output.len() > limit
+    {
+        return too_large(output.len(), limit);
+    }
+    let stop = report.stop_pod;
+    match report.error {
+        None => Meaning::End { event: completed, error: String::new(), output, stop },
+        Some(raw) => {
+            // Clients want a string; anything else becomes its JSON text.
+            let error = serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
+            Meaning::End { event: failed, error, output, stop }
+        }
+    }
+}
+
+/// `POST job-stream/{worker}/{job}`: one chunk.
+pub(super) async fn job_stream(
+    State(app): State<Arc<App>>,
+    Path((endpoint, worker, job)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    request: Request,
+) -> ApiResult<Response> {
+    let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
+    let limit = app.config.bounds.result;
+    let body = body::bounded(request, limit + ENVELOPE_BYTES).await?;
+    let Ok(job) = job.parse::<JobId>() else { return Ok(noted()) };
+    let chunks = match body {
+        Read::Whole(body) => chunks(&body, app.config.bounds.chunk),
+        Read::TooLarge(bytes) => Err(format!("a chunk of {bytes} bytes exceeds the limit of {limit} bytes")),
+    };
+    let failure = match chunks {
+        Ok(chunks) => {
+            let (endpoint, worker) = (&speaker.endpoint, &speaker.worker);
+            match app.store.append_chunks(endpoint, job, worker, chunks).await? {
+                ChunksKept::Kept => {
+                    app.wakes.job(job);
+                    None
+                }
+                ChunksKept::NotHolder => None,
+                ChunksKept::Full => Some(format!(
+                    "more than {} bytes of the stream wait for a reader",
+                    lazyfox_core::limits::STREAM_BYTES
+                )),
+            }
+        }
+        Err(why) => Some(why),
+    };
+    if let Some(error) = failure {
+        let event = Event::Fail { worker: speaker.worker, error };
+        app.apply(&speaker.endpoint, job, event, None).await?;
+    }
+    Ok(noted())
+}
+
+/// The chunk as it is kept: its output, a long string in several pieces.
+fn chunks(body: &Bytes, chunk_bytes: usize) -> Result<Vec<Bytes>, String> {
+    let not_json = |e: serde_json::Error| format!("a chunk of the stream is not valid JSON: {e}");
+    let clean = json::without_nan(body).map(Bytes::from);
+    let body = clean.as_ref().unwrap_or(body);
+    let report: Report<'_> = serde_json::from_slice(body).map_err(not_json)?;
+    let chunk = match (report.output, report.error) {
+        (Some(raw), _) => body.slice_ref(raw.get().as_bytes()),
+        (None, Some(error)) => {
+            let mut object = Object::new();
+            object.raw("error", error.get().as_bytes());
+            object.into_bytes()
+        }
+        (None, None) => Bytes::from_static(b"null"),
+    };
+    if chunk.len() <= chunk_bytes || chunk.first() != Some(&b'"') {
+        return Ok(vec![chunk]);
+    }
+    let Ok(text) = serde_json::from_slice::<String>(&chunk) else { return Ok(vec![chunk]) };
+    Ok(pieces(&text, chunk_bytes))
+}
+
+/// Splits a string at characters into JSON strings of about `bytes` each.
+fn pieces(text: &str, bytes: usize) -> Vec<Bytes> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut cut = bytes.min(rest.len()).max(1);
+        while !rest.is_char_boundary(cut) {
+            cut += 1;
+        }
+        let (piece, tail) = rest.split_at(cut);
+        pieces.push(serde_json::to_vec(piece).expect("a string can be written to memory").into());
+        rest = tail;
+    }
+    pieces
+}

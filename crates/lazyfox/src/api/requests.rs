@@ -1,0 +1,55 @@
+//! `GET /requests`: an endpoint's jobs, newest first.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse as _, Response};
+use lazyfox_core::job::Status;
+use lazyfox_store::Query;
+
+use super::error::{ApiError, ApiResult, Code};
+use super::json::{self, Object};
+use super::query::Params;
+use super::{auth, views};
+use crate::app::App;
+use crate::keyring::Need;
+
+const LIMIT: u64 = 50;
+const LIMIT_MAX: u64 = 100;
+
+/// `GET /requests?status=&limit=&cursor=`.
+pub(super) async fn requests(
+    State(app): State<Arc<App>>,
+    Path(endpoint): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
+    let params = Params::of(&uri);
+    let invalid = |message: String| ApiError::new(Code::InvalidQuery, message);
+    let status = params.get("status").map(|text| {
+        Status::parse(&text).ok_or_else(|| {
+            let known = Status::ALL.map(Status::as_str).join(", ");
+            invalid(format!("status is {text:?}, it should be one of {known}"))
+        })
+    });
+    let limit = params.number("limit")?.unwrap_or(LIMIT);
+    if limit == 0 || limit > LIMIT_MAX {
+        return Err(invalid(format!("limit is {limit}, allowed are 1 to {LIMIT_MAX}")));
+    }
+    let query = Query {
+        endpoint,
+        status: status.transpose()?,
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        before: params.number("cursor")?,
+    };
+    let page = app.store.list(query).await?;
+    let jobs = json::array(page.jobs.iter().map(|job| views::listed(job).into_bytes()));
+    let mut object = Object::with_payload(jobs.len());
+    object.raw("requests", &jobs);
+    if let Some(next) = page.next {
+        object.string("next", &next.to_string());
+    }
+    Ok(object.into_response())
+}

@@ -1,0 +1,59 @@
+//! `/stream`: each call takes what came since the last one.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use lazyfox_core::job::Status;
+use lazyfox_core::limits;
+
+use super::error::{ApiError, ApiResult};
+use super::json::{self, Object};
+use super::query::Params;
+use super::auth;
+use crate::app::App;
+use crate::keyring::Need;
+
+/// `GET|POST /stream/{job}?wait=`: chunks as soon as there are any; nothing when the wait is over.
+///
+/// SDKs stop at the first terminal status they see, so it is only shown with the last chunks.
+pub(super) async fn stream(
+    State(app): State<Arc<App>>,
+    Path((endpoint, job)): Path<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
+    let job = auth::job(&job)?;
+    let until = app.now().plus_ms(Params::of(&uri).wait_ms(limits::STREAM_WAIT_MS)?);
+    let mut watch = app.wakes.watch(job);
+    loop {
+        let drained = app.store.drain(&endpoint, job, app.config.bounds.result).await?;
+        let drained = drained.ok_or_else(ApiError::no_job)?;
+        let over = app.now() >= until || app.is_closing();
+        if !drained.chunks.is_empty() || drained.status.is_terminal() || over {
+            let status = if drained.more { Status::InProgress } else { drained.status };
+            return Ok(answer(status, &drained.chunks));
+        }
+        tokio::select! {
+            () = watch.changed() => {}
+            () = app.clock.sleep_until(until) => {}
+            () = app.closed() => {}
+        }
+    }
+}
+
+fn answer(status: Status, chunks: &[Bytes]) -> Response {
+    let items = chunks.iter().map(|chunk| {
+        let mut item = Object::with_payload(chunk.len());
+        item.raw("output", chunk);
+        item.into_bytes()
+    });
+    let stream = json::array(items);
+    let mut object = Object::with_payload(stream.len());
+    object.string("status", status.as_str());
+    object.raw("stream", &stream);
+    object.into_response()
+}

@@ -1,0 +1,162 @@
+//! `job-take` and `job-take-batch`: a worker asks for work, and waits for it.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use lazyfox_core::limits;
+use lazyfox_core::sdk::Version;
+use lazyfox_core::time::Timestamp;
+use lazyfox_store::{Ask, Handout};
+
+use super::auth::{self, Speaker};
+use super::error::{ApiError, ApiResult, Code};
+use super::json::{self, Object};
+use super::query::Params;
+use super::handout;
+use crate::app::App;
+use crate::clock;
+
+/// What was handed out this long ago has reached the worker if it ever will. Older SDK versions
+/// poll several times at once, and one poll may overtake the answer to another.
+const ON_ITS_WAY_MS: u64 = 5_000;
+
+/// How long a worker that shall stop is held: its exit waits for its open polls, so not long, and it
+/// asks again at once, so not short either.
+const RETIRED_HOLD_MS: u64 = 1_000;
+
+/// `GET job-take/{worker}`: one job as an object, or 204 after 20 to 25 s.
+pub(super) async fn take_one(
+    State(app): State<Arc<App>>,
+    Path((endpoint, worker)): Path<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> ApiResult<Response> {
+    take(&app, &endpoint, &worker, &headers, &uri, Shape::Object).await
+}
+
+/// `GET job-take-batch/{worker}?batch_size=`: jobs as an array, or 204.
+pub(super) async fn take_batch(
+    State(app): State<Arc<App>>,
+    Path((endpoint, worker)): Path<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> ApiResult<Response> {
+    take(&app, &endpoint, &worker, &headers, &uri, Shape::Array).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Object,
+    Array,
+}
+
+async fn take(
+    app: &Arc<App>,
+    endpoint: &str,
+    worker: &str,
+    headers: &HeaderMap,
+    uri: &Uri,
+    shape: Shape,
+) -> ApiResult<Response> {
+    let speaker = auth::worker(app, headers, endpoint, worker, Code::WorkerRefused)?;
+    let params = Params::of(uri);
+    let now = app.now();
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let version = agent.and_then(Version::from_user_agent);
+    if app.fleet.polled(&speaker.endpoint, &speaker.worker, version, now) {
+        let version = version.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        tracing::info!(
+            worker.id = %speaker.worker, endpoint.id = %speaker.endpoint, sdk = %version,
+            "worker ready"
+        );
+        app.wakes.scale.notify_one();
+    }
+    let says_idle = params.get("job_in_progress").as_deref() == Some("0")
+        && app.fleet.abilities(&speaker.worker).polls_tell_idle;
+    let mut disowns_before = None;
+    if says_idle {
+        app.fleet.works_only_on(&speaker.worker, &[], now);
+        let ms = i64::try_from(ON_ITS_WAY_MS).unwrap_or_default();
+        disowns_before = Some(Timestamp::from_ms(now.as_ms() - ms));
+    }
+    let count = match shape {
+        Shape::Object => 1,
+        Shape::Array => params.number("batch_size").ok().flatten().unwrap_or(1),
+    };
+    let count = usize::try_from(count).unwrap_or(1).clamp(1, limits::BATCH_MAX);
+    wait_for_work(app, &speaker, count, disowns_before, shape).await
+}
+
+async fn wait_for_work(
+    app: &Arc<App>,
+    speaker: &Speaker<'_>,
+    count: usize,
+    mut disowns_before: Option<Timestamp>,
+    shape: Shape,
+) -> ApiResult<Response> {
+    let Speaker { endpoint, settings, worker } = speaker;
+    let jitter_ms = clock::roll(limits::POLL_MS_MAX - limits::POLL_MS_MIN);
+    let until = app.now().plus_ms(limits::POLL_MS_MIN + jitter_ms);
+    let queue = app.wakes.queue(endpoint);
+    let nothing = || Ok(StatusCode::NO_CONTENT.into_response());
+    loop {
+        // Registered before the store is asked, so that a job that comes in between is not missed.
+        let mut woken = std::pin::pin!(queue.notified());
+        woken.as_mut().enable();
+        let Some(mut calls) = app.fleet.calls(worker) else { return nothing() };
+        if app.is_closing() {
+            let message = "the server is shutting down, ask again in 5 seconds";
+            return Err(ApiError::new(Code::WorkerRefused, message));
+        }
+        if app.fleet.is_retired(worker) {
+            app.clock.sleep_until(app.now().plus_ms(RETIRED_HOLD_MS)).await;
+            return nothing();
+        }
+        let ask = Ask {
+            endpoint: endpoint.clone(),
+            worker: worker.clone(),
+            count,
+            lease_ms: settings.lease_ms,
+            disowns_before: disowns_before.take(),
+        };
+        let handouts = handout::lease(app, ask).await?;
+        // It may have been retired meanwhile; dropped jobs go back.
+        if !handouts.is_empty() && !app.fleet.is_retired(worker) && !app.is_closing() {
+            let jobs: Vec<Bytes> = handouts.iter().map(|it| job(app, it)).collect();
+            let text = match shape {
+                Shape::Object => jobs.into_iter().next().unwrap_or_default(),
+                Shape::Array => json::array(jobs).into(),
+            };
+            app.wakes.scale.notify_one();
+            return Ok(json::respond(handouts.into_body(text)));
+        }
+        drop(handouts);
+        tokio::select! {
+            () = woken => {}
+            _ = calls.changed() => {}
+            () = app.closed() => {}
+            () = app.clock.sleep_until(until) => return nothing(),
+        }
+    }
+}
+
+/// The job as the handler sees it.
+fn job(app: &App, handout: &Handout) -> Bytes {
+    let Handout { job, input, secrets } = handout;
+    let mut object = Object::with_payload(input.len());
+    object.string("id", &job.id.to_string());
+    object.raw("input", input);
+    if let Some(sealed) = secrets {
+        match app.key.open(job.id, sealed) {
+            Some(secret) => object.raw("s3Config", &secret),
+            None => tracing::error!(
+                job.id = %job.id,
+                "the s3Config was sealed with another server.key and is left out"
+            ),
+        }
+    }
+    object.into_bytes()
+}

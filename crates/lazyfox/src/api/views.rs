@@ -1,0 +1,81 @@
+//! Jobs as clients see them. `s3Config`, the policy and keys are in none of these.
+
+use axum::response::Response;
+use lazyfox_core::id::JobId;
+use lazyfox_core::job::{Job, Status};
+use lazyfox_store::Loaded;
+use serde_json::value::RawValue;
+
+use super::json::Object;
+
+/// The job object of `/status`, `/runsync`, `/status-sync` and of webhooks.
+pub(super) fn job(loaded: &Loaded) -> Object {
+    let output = loaded.output.as_deref();
+    let mut object = Object::with_payload(output.map_or(0, <[u8]>::len));
+    fields(&mut object, &loaded.job, output);
+    object
+}
+
+/// The same for a list: without the output.
+pub(super) fn listed(job: &Job) -> Object {
+    let mut object = Object::new();
+    fields(&mut object, job, None);
+    object
+}
+
+fn fields(object: &mut Object, job: &Job, output: Option<&[u8]>) {
+    let attempt = job.state.last_attempt();
+    let end = job.state.end();
+    if let Some((_, started_at)) = attempt {
+        object.number("delayTime", started_at.ms_since(job.queued_at));
+        if let Some(end) = end {
+            object.number("executionTime", end.at.ms_since(started_at));
+        }
+    }
+    object.string("id", &job.id.to_string());
+    if let Some(output) = output {
+        object.raw("output", output);
+    }
+    object.string("status", job.status().as_str());
+    if let Some(error) = end.and_then(|end| end.error.as_deref()) {
+        object.string("error", error);
+        if let Some(detail) = detail(error) {
+            object.raw("errorDetail", detail.get().as_bytes());
+        }
+    }
+    if job.retries > 0 {
+        object.number("retries", job.retries);
+    }
+    if let Some((worker, started_at)) = attempt {
+        object.string("workerId", worker.as_str());
+        object.number("startedAt", started_at.as_ms());
+    }
+    object.number("createdAt", job.created_at.as_ms());
+    if let Some(end) = end {
+        object.number("completedAt", end.at.as_ms());
+    }
+}
+
+/// The worker SDK packs the traceback of a handler as a JSON object in a string.
+fn detail(error: &str) -> Option<&RawValue> {
+    if !error.starts_with('{') {
+        return None;
+    }
+    serde_json::from_str(error).ok()
+}
+
+/// `{"id","status"}`: the answer to what changes a job.
+pub(super) fn brief(job: JobId, status: Status) -> Object {
+    let mut object = Object::new();
+    object.string("id", &job.to_string());
+    object.string("status", status.as_str());
+    object
+}
+
+/// A response that names its job in a header too, for callers that lose the body.
+pub(super) fn with_job_id(mut response: Response, job: JobId) -> Response {
+    if let Ok(value) = job.to_string().parse() {
+        response.headers_mut().insert("x-job-id", value);
+    }
+    response
+}

@@ -1,0 +1,126 @@
+//! What every part of a running server shares, and the one place where a changed job is made known.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lazyfox_core::id::{EndpointId, JobId};
+use lazyfox_core::job::{Event, Status};
+use lazyfox_core::time::Timestamp;
+use lazyfox_store::{Applied, Change, Store, StoreError};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::{Config, Endpoint};
+use crate::fleet::Fleet;
+use crate::keyring::KeyRing;
+use crate::secrets::ServerKey;
+use crate::wake::Wakes;
+
+/// A running server's parts.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// Where jobs are kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// Who waits for what.
+    pub wakes: Wakes,
+    /// The workers, as far as this server knows them.
+    pub fleet: Fleet,
+    /// The server's secret.
+    pub key: ServerKey,
+    /// The API keys.
+    pub keys: KeyRing,
+    /// Where workers reach this server.
+    pub worker_url: String,
+    /// Whether the server is being stopped.
+    pub closing: watch::Sender<bool>,
+}
+
+impl App {
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// An endpoint's settings.
+    #[must_use]
+    pub fn endpoint(&self, id: &EndpointId) -> Option<&Endpoint> {
+        self.config.endpoints.get(id)
+    }
+
+    /// Whether the server is being stopped: no new jobs, no new waits.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Returns when the server begins to stop.
+    pub async fn closed(&self) {
+        // The sender is in self.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// Lets an event happen to a job and makes it known.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    pub async fn apply(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        event: Event,
+        output: Option<Bytes>,
+    ) -> Result<Applied, StoreError> {
+        let applied = self.store.apply(endpoint, job, event, output, self.now()).await?;
+        if let Applied::Changed(change) = &applied {
+            self.note(std::slice::from_ref(change));
+        }
+        Ok(applied)
+    }
+
+    /// Makes changes known to those who wait for them: callers, polls, passes, and the worker that
+    /// has to let go.
+    pub fn note(&self, changes: &[Change]) {
+        let now = self.now();
+        for change in changes {
+            let job = &change.job;
+            self.wakes.job(job.id);
+            if let Some(holder) = &change.holder
+                && change.before == Status::InProgress
+                && job.status() != Status::InProgress
+            {
+                self.fleet.freed(holder, now);
+                if job.barred.contains(holder) {
+                    self.fleet.must_let_go(holder, job.id, now);
+                    // A job that can wait again must not wait for a worker that may not have it.
+                    if job.status() != Status::Cancelled {
+                        self.fleet.retire_managed(holder, "its work was taken from it");
+                    }
+                }
+                tracing::debug!(
+                    job.id = %job.id, endpoint.id = %job.endpoint, worker.id = %holder,
+                    status = %job.status(), "the worker's hold on the job ended"
+                );
+                self.wakes.scale.notify_one();
+            }
+            if job.status() == Status::InQueue {
+                // All of them: the first to come may be one that must not have this job.
+                self.wakes.queue(&job.endpoint).notify_waiters();
+                self.wakes.scale.notify_one();
+                self.wakes.deadlines.notify_one();
+            }
+            if job.status().is_terminal() && job.has_webhook {
+                self.wakes.outbox.notify_one();
+            }
+            if job.status().is_terminal() && change.before != job.status() {
+                tracing::info!(
+                    job.id = %job.id, endpoint.id = %job.endpoint, status = %job.status(),
+                    "job ended"
+                );
+            }
+        }
+    }
+}

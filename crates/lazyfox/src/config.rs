@@ -1,0 +1,351 @@
+//! The configuration: parsed once at start, wrong values and unknown keys refused by name.
+//!
+//! `config.default.toml` is the documentation and the defaults in one: a file of the user is laid over it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lazyfox_core::id::EndpointId;
+use lazyfox_core::limits;
+use lazyfox_core::policy::Defaults;
+use lazyfox_core::scale::{Scaler, Settings};
+use serde::Deserialize;
+
+/// Every setting with its default and its meaning.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// What a server needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: String,
+    /// Directory of the database and of the workers' files.
+    pub data: PathBuf,
+    /// Where jobs are kept.
+    pub store: StoreKind,
+    /// Who may ask.
+    pub auth: Auth,
+    /// Where workers reach this server; `None` is the address that it listens on.
+    pub worker_url: Option<String>,
+    /// Bounds of what is sent.
+    pub bounds: Bounds,
+    /// How long running jobs may take to finish when the server is stopped.
+    pub shutdown_ms: u64,
+    /// The endpoints, by name.
+    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+}
+
+/// Where jobs are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In the data directory.
+    Sqlite,
+    /// Nowhere: gone at the end of the process.
+    Memory,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Who has a key.
+    Keys,
+    /// Everybody; only on loopback.
+    None,
+}
+
+/// Bounds of what is sent, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Body of `/run`.
+    pub run_body: usize,
+    /// Body of `/runsync`.
+    pub runsync_body: usize,
+    /// Output of a job.
+    pub result: usize,
+    /// A streamed chunk.
+    pub chunk: usize,
+}
+
+/// An endpoint's settings.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// What its workers run; `None` when somebody else starts them.
+    pub command: Option<Vec<String>>,
+    /// The directory whose entries its workers see.
+    pub working_dir: PathBuf,
+    /// Added to its workers' environment.
+    pub env: BTreeMap<String, String>,
+    /// How many workers.
+    pub scale: Settings,
+    /// What its jobs are promised.
+    pub defaults: Defaults,
+    /// Length of a lease.
+    pub lease_ms: u64,
+    /// Longest time from a worker's start to its first poll.
+    pub init_timeout_ms: u64,
+    /// Failed starts in a row after which waiting jobs fail; 0 is never.
+    pub fail_after_starts: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    server: ServerTable,
+    defaults: EndpointTable,
+    endpoints: BTreeMap<String, EndpointTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ServerTable {
+    listen: Option<String>,
+    data: Option<PathBuf>,
+    store: Option<StoreKind>,
+    auth: Option<Auth>,
+    worker_url: Option<String>,
+    run_body_bytes: Option<usize>,
+    runsync_body_bytes: Option<usize>,
+    result_bytes: Option<usize>,
+    chunk_bytes: Option<usize>,
+    shutdown_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EndpointTable {
+    command: Option<Vec<String>>,
+    working_dir: Option<PathBuf>,
+    env: Option<BTreeMap<String, String>>,
+    workers_min: Option<u32>,
+    workers_max: Option<u32>,
+    scaler: Option<ScalerKind>,
+    scaler_value: Option<u32>,
+    idle_timeout_s: Option<u64>,
+    init_timeout_s: Option<u64>,
+    execution_timeout_s: Option<u64>,
+    ttl_s: Option<u64>,
+    ttl_expiry: Option<TtlExpiry>,
+    retention_s: Option<u64>,
+    retention_sync_s: Option<u64>,
+    retries_max: Option<u32>,
+    lease_s: Option<u64>,
+    fail_after_starts: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+enum ScalerKind {
+    #[serde(rename = "QUEUE_DELAY")]
+    QueueDelay,
+    #[serde(rename = "REQUEST_COUNT")]
+    RequestCount,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TtlExpiry {
+    TimedOut,
+    NotFound,
+}
+
+impl Config {
+    /// Reads a file; relative paths in it are relative to it.
+    ///
+    /// # Errors
+    /// Says which file, line and key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, base).with_context(|| format!("in the configuration {}", path.display()))
+    }
+
+    /// Reads a text; relative paths in it are relative to `base`.
+    ///
+    /// # Errors
+    /// Says which line and key.
+    pub fn parse(text: &str, base: &Path) -> Result<Self> {
+        let shipped: File = toml::from_str(DEFAULTS).context("in the shipped defaults")?;
+        let File { server, defaults, endpoints } = toml::from_str(text)?;
+        let server = server.over(shipped.server);
+        let defaults = defaults.over(&shipped.defaults);
+        let mut parsed = BTreeMap::new();
+        for (name, table) in endpoints {
+            let id: EndpointId =
+                name.parse().map_err(|e| anyhow::anyhow!("endpoints.{name}: the name {e}"))?;
+            let endpoint = table.over(&defaults).finish(base);
+            parsed.insert(id, endpoint.with_context(|| format!("endpoints.{name}"))?);
+        }
+        server.finish(base, parsed)
+    }
+
+    /// The settings with no endpoint: the start of a configuration made by a program.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::parse("", Path::new(".")).expect("a test parses the shipped defaults")
+    }
+
+    /// Refuses what would be dangerous on the address that is really used.
+    ///
+    /// # Errors
+    /// When everybody could do everything from other machines.
+    pub fn check_address(&self, address: SocketAddr) -> Result<()> {
+        ensure!(
+            self.auth == Auth::Keys || address.ip().is_loopback(),
+            "server.auth is \"none\" and {address} is not a loopback address: everybody who \
+             reaches it could run jobs; listen on 127.0.0.1 or set auth = \"keys\""
+        );
+        Ok(())
+    }
+}
+
+impl Endpoint {
+    /// The shipped defaults.
+    #[must_use]
+    pub fn shipped() -> Self {
+        let shipped: File = toml::from_str(DEFAULTS).expect("a test parses the shipped defaults");
+        shipped.defaults.finish(Path::new(".")).expect("a test parses the shipped defaults")
+    }
+}
+
+impl ServerTable {
+    fn over(self, below: Self) -> Self {
+        Self {
+            listen: self.listen.or(below.listen),
+            data: self.data.or(below.data),
+            store: self.store.or(below.store),
+            auth: self.auth.or(below.auth),
+            worker_url: self.worker_url.or(below.worker_url),
+            run_body_bytes: self.run_body_bytes.or(below.run_body_bytes),
+            runsync_body_bytes: self.runsync_body_bytes.or(below.runsync_body_bytes),
+            result_bytes: self.result_bytes.or(below.result_bytes),
+            chunk_bytes: self.chunk_bytes.or(below.chunk_bytes),
+            shutdown_s: self.shutdown_s.or(below.shutdown_s),
+        }
+    }
+
+    fn finish(self, base: &Path, endpoints: BTreeMap<EndpointId, Endpoint>) -> Result<Config> {
+        let bytes = |name: &str, value: Option<usize>| -> Result<usize> {
+            let value = need(name, value)?;
+            let (min, max) = (1024, 1024 * limits::MIB);
+            ensure!(
+                (min..=max).contains(&value),
+                "server.{name} is {value} bytes, allowed are {min} to {max}"
+            );
+            Ok(value)
+        };
+        let shutdown_s = need("shutdown_s", self.shutdown_s)?;
+        ensure!(shutdown_s <= 28, "server.shutdown_s is {shutdown_s}, allowed are 0 to 28");
+        Ok(Config {
+            listen: need("listen", self.listen)?,
+            data: base.join(need("data", self.data)?),
+            store: need("store", self.store)?,
+            auth: need("auth", self.auth)?,
+            worker_url: self.worker_url.filter(|url| !url.is_empty()),
+            bounds: Bounds {
+                run_body: bytes("run_body_bytes", self.run_body_bytes)?,
+                runsync_body: bytes("runsync_body_bytes", self.runsync_body_bytes)?,
+                result: bytes("result_bytes", self.result_bytes)?,
+                chunk: bytes("chunk_bytes", self.chunk_bytes)?,
+            },
+            shutdown_ms: shutdown_s * 1000,
+            endpoints,
+        })
+    }
+}
+
+impl EndpointTable {
+    fn over(self, below: &Self) -> Self {
+        let below = below.clone();
+        Self {
+            command: self.command.or(below.command),
+            working_dir: self.working_dir.or(below.working_dir),
+            env: self.env.or(below.env),
+            workers_min: self.workers_min.or(below.workers_min),
+            workers_max: self.workers_max.or(below.workers_max),
+            scaler: self.scaler.or(below.scaler),
+            scaler_value: self.scaler_value.or(below.scaler_value),
+            idle_timeout_s: self.idle_timeout_s.or(below.idle_timeout_s),
+            init_timeout_s: self.init_timeout_s.or(below.init_timeout_s),
+            execution_timeout_s: self.execution_timeout_s.or(below.execution_timeout_s),
+            ttl_s: self.ttl_s.or(below.ttl_s),
+            ttl_expiry: self.ttl_expiry.or(below.ttl_expiry),
+            retention_s: self.retention_s.or(below.retention_s),
+            retention_sync_s: self.retention_sync_s.or(below.retention_sync_s),
+            retries_max: self.retries_max.or(below.retries_max),
+            lease_s: self.lease_s.or(below.lease_s),
+            fail_after_starts: self.fail_after_starts.or(below.fail_after_starts),
+        }
+    }
+
+    fn finish(self, base: &Path) -> Result<Endpoint> {
+        let workers_min = need("workers_min", self.workers_min)?;
+        let workers_max = need("workers_max", self.workers_max)?;
+        ensure!(
+            workers_min <= workers_max,
+            "workers_min is {workers_min}, more than workers_max, which is {workers_max}"
+        );
+        if let Some(command) = &self.command
+            && command.first().is_none_or(String::is_empty)
+        {
+            bail!("command is empty; give the program and its arguments, or leave it out");
+        }
+        let value = within("scaler_value", self.scaler_value, 1, 3600)?;
+        let scaler = match need("scaler", self.scaler)? {
+            ScalerKind::QueueDelay => Scaler::QueueDelay { ms: u64::from(value) * 1000 },
+            ScalerKind::RequestCount => Scaler::RequestCount { per_worker: value },
+        };
+        const WEEK_S: u64 = limits::TTL_MS_MAX / 1000;
+        let execution_timeout_s =
+            within("execution_timeout_s", self.execution_timeout_s, 0, WEEK_S)?;
+        ensure!(
+            execution_timeout_s == 0 || execution_timeout_s * 1000 >= limits::EXECUTION_TIMEOUT_MS_MIN,
+            "execution_timeout_s is {execution_timeout_s}, allowed are 0 (no limit) and 5 to {WEEK_S}"
+        );
+        let defaults = Defaults {
+            execution_timeout_ms: (execution_timeout_s > 0).then_some(execution_timeout_s * 1000),
+            ttl_ms: within("ttl_s", self.ttl_s, 10, WEEK_S)? * 1000,
+            retention_ms: within("retention_s", self.retention_s, 1, 52 * WEEK_S)? * 1000,
+            retention_sync_ms: within("retention_sync_s", self.retention_sync_s, 1, 52 * WEEK_S)?
+                * 1000,
+            retries_max: within("retries_max", self.retries_max, 0, limits::RETRIES_MAX)?,
+            ttl_expiry_forgets: need("ttl_expiry", self.ttl_expiry)? == TtlExpiry::NotFound,
+        };
+        Ok(Endpoint {
+            command: self.command,
+            working_dir: base.join(self.working_dir.unwrap_or_default()),
+            env: self.env.unwrap_or_default(),
+            scale: Settings {
+                workers_min,
+                workers_max,
+                scaler,
+                idle_timeout_ms: within("idle_timeout_s", self.idle_timeout_s, 0, 3600)? * 1000,
+            },
+            defaults,
+            lease_ms: within("lease_s", self.lease_s, 1, 3600)? * 1000,
+            init_timeout_ms: within("init_timeout_s", self.init_timeout_s, 1, 86_400)? * 1000,
+            fail_after_starts: need("fail_after_starts", self.fail_after_starts)?,
+        })
+    }
+}
+
+fn need<T>(name: &str, value: Option<T>) -> Result<T> {
+    value.with_context(|| format!("the shipped defaults lack {name}"))
+}
+
+fn within<T: PartialOrd + std::fmt::Display + Copy>(
+    name: &str,
+    value: Option<T>,
+    min: T,
+    max: T,
+) -> Result<T> {
+    let value = need(name, value)?;
+    ensure!(value >= min && value <= max, "{name} is {value}, allowed are {min} to {max}");
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,456 @@
+//! The workers as this server knows them: from the provider that started them and from what they say.
+//!
+//! Nothing here is kept on disk. Who holds which job is the store's to know; after a restart the rest
+//! is learned again from polls, heartbeats and the provider's list.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::scale::{self, Member, Phase};
+use lazyfox_core::sdk::{Abilities, Version};
+use lazyfox_core::time::Timestamp;
+use tokio::sync::watch;
+
+/// A worker that nobody here started is forgotten after so long without a sign of life.
+const STRANGER_FORGOTTEN_MS: u64 = 5 * 60_000;
+
+/// All workers, and what is known of each endpoint's starts.
+#[derive(Default)]
+pub struct Fleet {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    workers: HashMap<WorkerId, Worker>,
+    starts: HashMap<EndpointId, Starts>,
+}
+
+struct Worker {
+    endpoint: EndpointId,
+    started_at: Timestamp,
+    /// Whether the provider runs it.
+    managed: bool,
+    first_poll_at: Option<Timestamp>,
+    last_seen_at: Timestamp,
+    version: Option<Version>,
+    /// Since when it holds no job, as far as is known.
+    free_since: Timestamp,
+    /// Jobs it may still work on although it no longer holds them.
+    let_go: HashMap<JobId, LetGo>,
+    /// Jobs it named in a heartbeat although it does not hold them, once. The next
+    /// heartbeat may already know better.
+    named_unheld: HashSet<JobId>,
+    retired: Option<Retired>,
+    unhealthy: Option<String>,
+    /// Moves whenever a parked poll of it should look again.
+    calls: Arc<watch::Sender<()>>,
+}
+
+struct LetGo {
+    since: Timestamp,
+    /// Whether a job-stop poll was answered with it. The SDK asks again at once, so it is said once.
+    told: bool,
+}
+
+#[derive(Clone)]
+struct Retired {
+    why: String,
+    asked_to_stop_at: Option<Timestamp>,
+    killed: bool,
+}
+
+#[derive(Default)]
+struct Starts {
+    failed_in_a_row: u32,
+    hold_until: Option<Timestamp>,
+    last_failure: Option<String>,
+}
+
+/// What to do about a worker that should go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It holds nothing (any more): ask it to stop.
+    AskToStop(WorkerId),
+    /// It had its time: end it.
+    Kill(WorkerId, &'static str),
+}
+
+/// Numbers for `/health`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headcount {
+    /// Asks for jobs and has none.
+    pub idle: u32,
+    /// Started, has not asked yet.
+    pub initializing: u32,
+    /// Has a job.
+    pub running: u32,
+    /// Said that it is unhealthy, or its endpoint's starts fail.
+    pub unhealthy: u32,
+}
+
+impl Fleet {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The provider starts or has found a worker.
+    pub fn managed(&self, endpoint: &EndpointId, worker: &WorkerId, since: Timestamp) {
+        let mut state = self.state();
+        let entry = state.entry(endpoint, worker, since);
+        entry.managed = true;
+        entry.started_at = since;
+    }
+
+    /// A worker asks for work. True when this is its first time.
+    pub fn polled(
+        &self,
+        endpoint: &EndpointId,
+        worker: &WorkerId,
+        version: Option<Version>,
+        now: Timestamp,
+    ) -> bool {
+        let mut state = self.state();
+        let entry = state.entry(endpoint, worker, now);
+        entry.last_seen_at = now;
+        entry.version = version.or(entry.version);
+        if entry.first_poll_at.is_some() {
+            return false;
+        }
+        entry.first_poll_at = Some(now);
+        entry.free_since = now;
+        state.starts.remove(endpoint);
+        true
+    }
+
+    /// A worker sends a sign of life. One that is not known stays so: the SDK's heartbeat outlives its
+    /// worker, and only who asks for work is one.
+    pub fn beat(&self, worker: &WorkerId, version: Option<Version>, now: Timestamp) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.last_seen_at = now;
+            entry.version = version.or(entry.version);
+        }
+    }
+
+    /// A worker says that it cannot work.
+    pub fn unhealthy(&self, worker: &WorkerId, reason: String) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.unhealthy = Some(reason.clone());
+            entry.retire(&format!("unhealthy: {reason}"));
+        }
+    }
+
+    /// What the worker's version can be trusted with.
+    #[must_use]
+    pub fn abilities(&self, worker: &WorkerId) -> Abilities {
+        Abilities::of(self.state().workers.get(worker).and_then(|entry| entry.version))
+    }
+
+    /// A worker got a job.
+    pub fn took(&self, worker: &WorkerId, job: JobId) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.let_go.remove(&job);
+        }
+    }
+
+    /// A worker's hold on a job ended: its idle time counts anew.
+    pub fn freed(&self, worker: &WorkerId, now: Timestamp) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.free_since = now;
+        }
+    }
+
+    /// A worker may still work on a job that it no longer holds.
+    pub fn must_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.let_go.entry(job).or_insert(LetGo { since: now, told: false });
+            entry.calls.send_replace(());
+        }
+    }
+
+    /// A heartbeat that can be believed names jobs that the worker does not hold, at the second time:
+    /// it works for nothing, for instance because its job was cancelled while the server was away.
+    pub fn names_unheld(&self, worker: &WorkerId, jobs: &[JobId], now: Timestamp) {
+        let mut state = self.state();
+        let Some(entry) = state.workers.get_mut(worker) else { return };
+        let seen = std::mem::take(&mut entry.named_unheld);
+        for &job in jobs {
+            match seen.contains(&job) {
+                true if !entry.let_go.contains_key(&job) => {
+                    entry.let_go.insert(job, LetGo { since: now, told: false });
+                    entry.calls.send_replace(());
+                }
+                true => {}
+                false => {
+                    entry.named_unheld.insert(job);
+                }
+            }
+        }
+    }
+
+    /// A worker reported a job, or speaks without naming it: it does not work on it any more.
+    pub fn has_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) {
+        if let Some(entry) = self.state().workers.get_mut(worker)
+            && entry.let_go.remove(&job).is_some()
+        {
+            entry.free_since = now;
+        }
+    }
+
+    /// A worker that can be believed says what it works on.
+    pub fn works_only_on(&self, worker: &WorkerId, named: &[JobId], now: Timestamp) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            let before = entry.let_go.len();
+            entry.let_go.retain(|job, _| named.contains(job));
+            if entry.let_go.len() < before {
+                entry.free_since = now;
+            }
+        }
+    }
+
+    /// The jobs that a worker has to stop and was not told of.
+    #[must_use]
+    pub fn tell_to_stop(&self, worker: &WorkerId) -> Vec<JobId> {
+        let mut state = self.state();
+        let Some(entry) = state.workers.get_mut(worker) else { return Vec::new() };
+        let untold = entry.let_go.iter_mut().filter(|(_, it)| !it.told);
+        let mut jobs: Vec<JobId> = untold
+            .map(|(&job, it)| {
+                it.told = true;
+                job
+            })
+            .collect();
+        jobs.sort_unstable();
+        jobs
+    }
+
+    /// As [`Fleet::retire`], for a worker that the provider can replace. A worker that somebody else
+    /// runs stays: it is barred from the job that was taken from it, and good for others.
+    pub fn retire_managed(&self, worker: &WorkerId, why: &str) {
+        if let Some(entry) = self.state().workers.get_mut(worker)
+            && entry.managed
+        {
+            entry.retire(why);
+        }
+    }
+
+    /// A worker gets no further jobs and goes when it holds none.
+    pub fn retire(&self, worker: &WorkerId, why: &str) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.retire(why);
+        }
+    }
+
+    /// Whether a worker gets no further jobs.
+    #[must_use]
+    pub fn is_retired(&self, worker: &WorkerId) -> bool {
+        self.state().workers.get(worker).is_some_and(|entry| entry.retired.is_some())
+    }
+
+    /// Wakes the worker's parked polls.
+    #[must_use]
+    pub fn calls(&self, worker: &WorkerId) -> Option<watch::Receiver<()>> {
+        self.state().workers.get(worker).map(|entry| entry.calls.subscribe())
+    }
+
+    /// A worker has ended. True when it never asked for a job.
+    pub fn ended(&self, worker: &WorkerId) -> bool {
+        let removed = self.state().workers.remove(worker);
+        // Its open polls, if any, find no worker and end.
+        removed.is_some_and(|entry| {
+            entry.calls.send_replace(());
+            entry.first_poll_at.is_none()
+        })
+    }
+
+    /// A start failed, or a worker ended before it asked for a job. Returns how many did in a row.
+    pub fn start_failed(&self, endpoint: &EndpointId, why: String, now: Timestamp) -> u32 {
+        let mut state = self.state();
+        let starts = state.starts.entry(endpoint.clone()).or_default();
+        starts.failed_in_a_row += 1;
+        starts.hold_until = Some(now.plus_ms(scale::hold_off_ms(starts.failed_in_a_row)));
+        starts.last_failure = Some(why);
+        starts.failed_in_a_row
+    }
+
+    /// Starts may be tried again at once: the jobs that waited for them have failed.
+    pub fn forget_failures(&self, endpoint: &EndpointId) {
+        self.state().starts.remove(endpoint);
+    }
+
+    /// Until when no start is tried, and what went wrong last.
+    #[must_use]
+    pub fn hold(&self, endpoint: &EndpointId) -> (Option<Timestamp>, Option<String>) {
+        let state = self.state();
+        let starts = state.starts.get(endpoint);
+        (
+            starts.and_then(|starts| starts.hold_until),
+            starts.and_then(|starts| starts.last_failure.clone()),
+        )
+    }
+
+    /// The endpoint's workers as the plan sees them; `holders` are those that hold jobs.
+    #[must_use]
+    pub fn members(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Vec<Member> {
+        let state = self.state();
+        let mut members: Vec<Member> = state
+            .workers
+            .iter()
+            .filter(|(_, entry)| entry.endpoint == *endpoint)
+            .map(|(worker, entry)| Member {
+                worker: worker.clone(),
+                started_at: entry.started_at,
+                phase: entry.phase(holders.contains(worker)),
+            })
+            .collect();
+        members.sort_by(|a, b| a.worker.cmp(&b.worker));
+        members
+    }
+
+    /// How many workers are in which condition.
+    #[must_use]
+    pub fn headcount(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Headcount {
+        let mut count = Headcount::default();
+        let state = self.state();
+        for (worker, entry) in &state.workers {
+            if entry.endpoint != *endpoint {
+                continue;
+            }
+            if entry.unhealthy.is_some() {
+                count.unhealthy += 1;
+                continue;
+            }
+            match entry.phase(holders.contains(worker)) {
+                Phase::Starting => count.initializing += 1,
+                Phase::Idle { .. } => count.idle += 1,
+                Phase::Busy => count.running += 1,
+                Phase::Stopping => {}
+            }
+        }
+        if state.starts.get(endpoint).is_some_and(|starts| starts.failed_in_a_row > 0) {
+            count.unhealthy += 1;
+        }
+        count
+    }
+
+    /// What to do about workers that should go. Each thing is said once. `holders` hold jobs.
+    pub fn duties(
+        &self,
+        holders: &[WorkerId],
+        init_timeout_ms: impl Fn(&EndpointId) -> u64,
+        grace: Grace,
+        now: Timestamp,
+    ) -> Vec<Duty> {
+        let mut state = self.state();
+        state.workers.retain(|worker, entry| {
+            entry.managed
+                || holders.contains(worker)
+                || now.ms_since(entry.last_seen_at) < STRANGER_FORGOTTEN_MS
+        });
+        let mut duties = Vec::new();
+        for (worker, entry) in state.workers.iter_mut().filter(|(_, entry)| entry.managed) {
+            let limit_ms = init_timeout_ms(&entry.endpoint);
+            if entry.first_poll_at.is_none() && now.ms_since(entry.started_at) >= limit_ms {
+                entry.retire("it did not ask for a job within its init timeout");
+                if entry.kill() {
+                    duties.push(Duty::Kill(worker.clone(), "init timeout"));
+                }
+                continue;
+            }
+            let clings =
+                entry.let_go.values().any(|it| now.ms_since(it.since) >= grace.release_ms);
+            if clings && entry.kill() {
+                duties.push(Duty::Kill(worker.clone(), "it did not let go of a job"));
+                continue;
+            }
+            let idle = !holders.contains(worker) && entry.let_go.is_empty();
+            let Some(retired) = &mut entry.retired else { continue };
+            match retired.asked_to_stop_at {
+                None if idle => {
+                    retired.asked_to_stop_at = Some(now);
+                    tracing::info!(worker.id = %worker, why = %retired.why, "stopping a worker");
+                    duties.push(Duty::AskToStop(worker.clone()));
+                }
+                Some(at) if now.ms_since(at) >= grace.stop_ms && !retired.killed => {
+                    retired.killed = true;
+                    duties.push(Duty::Kill(worker.clone(), "it did not stop when asked to"));
+                }
+                None | Some(_) => {}
+            }
+        }
+        duties
+    }
+
+    /// All workers that the provider runs.
+    #[must_use]
+    pub fn all_managed(&self) -> Vec<WorkerId> {
+        let state = self.state();
+        let managed = state.workers.iter().filter(|(_, entry)| entry.managed);
+        managed.map(|(worker, _)| worker.clone()).collect()
+    }
+
+    /// Whether there is any worker, or any start that failed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.workers.is_empty() && state.starts.is_empty()
+    }
+}
+
+/// How long a worker has, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Grace {
+    /// To let go of a job that was taken from it.
+    pub release_ms: u64,
+    /// To stop when it was asked to.
+    pub stop_ms: u64,
+}
+
+impl State {
+    fn entry(&mut self, endpoint: &EndpointId, worker: &WorkerId, now: Timestamp) -> &mut Worker {
+        self.workers.entry(worker.clone()).or_insert_with(|| Worker {
+            endpoint: endpoint.clone(),
+            started_at: now,
+            managed: false,
+            first_poll_at: None,
+            last_seen_at: now,
+            version: None,
+            free_since: now,
+            let_go: HashMap::new(),
+            named_unheld: HashSet::new(),
+            retired: None,
+            unhealthy: None,
+            calls: Arc::new(watch::Sender::new(())),
+        })
+    }
+}
+
+impl Worker {
+    fn phase(&self, holds: bool) -> Phase {
+        if self.retired.is_some() {
+            Phase::Stopping
+        } else if holds || !self.let_go.is_empty() {
+            Phase::Busy
+        } else if self.first_poll_at.is_none() {
+            Phase::Starting
+        } else {
+            Phase::Idle { since: self.free_since }
+        }
+    }
+
+    fn retire(&mut self, why: &str) {
+        if self.retired.is_none() {
+            let why = why.to_owned();
+            self.retired = Some(Retired { why, asked_to_stop_at: None, killed: false });
+            self.calls.send_replace(());
+        }
+    }
+
+    /// Marks it killed; false when it was already.
+    fn kill(&mut self) -> bool {
+        self.retire("killed");
+        let retired = self.retired.as_mut();
+        retired.is_some_and(|retired| !std::mem::replace(&mut retired.killed, true))
+    }
+}

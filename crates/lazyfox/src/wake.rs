@@ -1,0 +1,72 @@
+//! Wake-ups inside the process: who waits for a job, for work, or for something to do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lazyfox_core::id::{EndpointId, JobId};
+use tokio::sync::{Notify, watch};
+
+/// All of them.
+#[derive(Default)]
+pub struct Wakes {
+    jobs: Mutex<HashMap<JobId, watch::Sender<()>>>,
+    queues: Mutex<HashMap<EndpointId, Arc<Notify>>>,
+    /// Demand or the fleet changed.
+    pub scale: Notify,
+    /// A deadline may have come nearer.
+    pub deadlines: Notify,
+    /// A delivery is due.
+    pub outbox: Notify,
+}
+
+/// A wait for changes of one job. Whatever happens after it was made is not missed.
+pub struct JobWatch<'a> {
+    wakes: &'a Wakes,
+    job: JobId,
+    changes: watch::Receiver<()>,
+}
+
+impl Wakes {
+    /// Begins to watch a job.
+    pub fn watch(&self, job: JobId) -> JobWatch<'_> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = jobs.entry(job).or_insert_with(|| watch::Sender::new(())).subscribe();
+        JobWatch { wakes: self, job, changes }
+    }
+
+    /// Tells those who watch the job that it changed.
+    pub fn job(&self, job: JobId) {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changes) = jobs.get(&job) {
+            changes.send_replace(());
+        }
+    }
+
+    /// Where the polls of an endpoint wait for work. `notify_one` for a new job wakes one of them;
+    /// when it is gone by then, the wake-up passes on.
+    pub fn queue(&self, endpoint: &EndpointId) -> Arc<Notify> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        match queues.get(endpoint) {
+            Some(queue) => Arc::clone(queue),
+            None => Arc::clone(queues.entry(endpoint.clone()).or_default()),
+        }
+    }
+}
+
+impl JobWatch<'_> {
+    /// Returns when the job changed since this was called last, or since the watch began.
+    pub async fn changed(&mut self) {
+        // The sender stays in the map as long as this receiver lives.
+        let _ = self.changes.changed().await;
+    }
+}
+
+impl Drop for JobWatch<'_> {
+    fn drop(&mut self) {
+        let mut jobs = self.wakes.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        // One receiver is this one.
+        if jobs.get(&self.job).is_some_and(|changes| changes.receiver_count() <= 1) {
+            jobs.remove(&self.job);
+        }
+    }
+}
