@@ -1,2 +1,125 @@
-//! Placeholder.
-fn main() {}
+//! The load tool of Lazyfox: it starts a server of its own, plays clients and workers over real
+//! HTTP on this machine, and prints what it measured as Markdown.
+//!
+//! Figures are only worth comparing within one run: stores take turns in short rounds, so that a
+//! busy neighbour disturbs all of them alike.
+
+mod backlog;
+mod http;
+mod idle;
+mod job;
+mod lives;
+mod report;
+mod server;
+mod single_caller;
+mod wake;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(version, about, long_about = None)]
+#[command(
+    after_help = "Example: cargo build --release -p lazyfox -p lazyfox-bench && \
+                        target/release/lazyfox-bench lives"
+)]
+struct Cli {
+    #[command(flatten)]
+    setup: Setup,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What all measurements share.
+#[derive(Args)]
+struct Setup {
+    /// The server to measure [default: the `lazyfox` beside this program]
+    #[arg(long, value_name = "PATH", global = true)]
+    lazyfox: Option<PathBuf>,
+
+    /// Folder for a temporary data directory; it decides which disk is measured [default: the
+    /// folder of this program]
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<PathBuf>,
+
+    /// Threads of this tool; more than one only where cores are left over for them
+    #[arg(long, value_name = "N", global = true, default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Whole job lives per second: submit, take, report, ask for the status
+    ///
+    /// Every connection is a client and a worker: POST run, GET job-take (some job, not always its
+    /// own), POST job-done, GET status of the job it submitted. Prints lives per second, the time
+    /// of each call, CPU per life, and each store's ratio to the memory store; then what one
+    /// durable submit costs a single caller beside one fdatasync on the same disk.
+    Lives(lives::LivesArgs),
+
+    /// A long queue: submit rate, memory, time to restart after SIGKILL, cost of a take
+    ///
+    /// Fills the queue over 64 connections, kills the server, starts it again on the same data and
+    /// counts that every accepted job is still there. Takes are timed one at a time, with one job
+    /// in the queue and with the whole backlog.
+    Backlog(backlog::BacklogArgs),
+
+    /// What a server costs that has nothing to do: CPU and memory
+    Idle(idle::IdleArgs),
+
+    /// How soon a parked worker gets a new job
+    ///
+    /// Workers wait in long polls while jobs are submitted at a fixed rate. Two times are taken for
+    /// each job, both on this side of the wire: from sending the submit to the worker's answer
+    /// (with the commit in it), and from the submit's answer to the worker's answer (what waking
+    /// costs after the commit; 0 where the worker was first).
+    Wake(wake::WakeArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let mut builder = match cli.setup.threads {
+        // With one thread there is no stealing and no waking of each other to pay for.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder
+        .worker_threads(cli.setup.threads.into())
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        // Whatever ends first drops the rest, and a dropped server is a killed server.
+        tokio::select! {
+            result = measure(cli) => result,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
+        }
+    })
+}
+
+async fn measure(cli: Cli) -> Result<()> {
+    let site = server::Site::new(cli.setup.lazyfox, cli.setup.dir)?;
+    println!("{}", report::machine(&site.folder));
+    match cli.command {
+        Command::Lives(args) => lives::measure(&site, &args).await,
+        Command::Backlog(args) => backlog::measure(&site, &args).await,
+        Command::Idle(args) => idle::measure(&site, &args).await,
+        Command::Wake(args) => wake::measure(&site, &args).await,
+    }
+}

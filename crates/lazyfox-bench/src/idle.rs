@@ -1,0 +1,58 @@
+//! A server with nothing to do.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use tokio::time::{Instant, sleep};
+
+use crate::report::{megabytes, table};
+use crate::server::Site;
+
+/// Starting up is not idling.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Arguments of `idle`.
+#[derive(Args)]
+pub(crate) struct IdleArgs {
+    /// Endpoints of the server, none of them in use
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    endpoints: u16,
+
+    /// How long to look, in seconds
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+
+    /// Store to measure
+    #[arg(long, default_value = "sqlite")]
+    store: String,
+}
+
+pub(crate) async fn measure(site: &Site, args: &IdleArgs) -> Result<()> {
+    let endpoints: Vec<String> = (0..args.endpoints).map(|n| format!("bench{n}")).collect();
+    let server = site.start_fresh(&args.store, &endpoints).await?;
+    sleep(SETTLE).await;
+    let (cpu_s, started) = (server.cpu_s()?, Instant::now());
+    sleep(Duration::from_secs(args.seconds)).await;
+    let share = (server.cpu_s()? - cpu_s) / started.elapsed().as_secs_f64();
+    let memory = server.memory()?;
+    server.kill().await?;
+    let rows = [vec![
+        args.endpoints.to_string(),
+        args.store.clone(),
+        format!("{:.2}", share * 100.0),
+        format!(
+            "{} ({})",
+            megabytes(memory.resident),
+            megabytes(memory.anonymous)
+        ),
+    ]];
+    let header = [
+        "idle endpoints",
+        "store",
+        "CPU, % of a core",
+        "resident, MB (anonymous)",
+    ];
+    println!("{}", table(&header, &rows));
+    Ok(())
+}

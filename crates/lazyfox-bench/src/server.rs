@@ -1,0 +1,243 @@
+//! The server under test as a child process, and what /proc says about it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{Instant, timeout};
+
+/// How long a server may take to say that it listens, with any backlog.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Unit of the CPU times in /proc: Linux shows them to users in hundredths of a second on every
+/// architecture, whatever its timer does.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// How much of a log is shown when the server will not start.
+const LOG_TAIL_LINES: usize = 20;
+
+/// Tries to remove the folder of this run.
+const REMOVE_TRIES: usize = 10;
+
+/// Where servers are started: a program and a folder of this run, which goes away with it.
+pub(crate) struct Site {
+    lazyfox: PathBuf,
+    pub(crate) folder: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn new(lazyfox: Option<PathBuf>, folder: Option<PathBuf>) -> Result<Self> {
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let beside = own.parent().context("this program lies in no folder")?;
+        let lazyfox = lazyfox.unwrap_or_else(|| beside.join("lazyfox"));
+        ensure!(
+            lazyfox.is_file(),
+            "no server at {}: build it, or name one with --lazyfox",
+            lazyfox.display()
+        );
+        let folder = folder.unwrap_or_else(|| beside.to_owned());
+        let folder = folder.join(format!("bench-{}.tmp", std::process::id()));
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let folder = fs::canonicalize(folder)?;
+        Ok(Self { lazyfox, folder })
+    }
+
+    /// Starts a server on an empty data directory.
+    pub(crate) async fn start_fresh(&self, store: &str, endpoints: &[String]) -> Result<Server> {
+        let data = self.data();
+        if data.exists() {
+            fs::remove_dir_all(&data).context("cannot clear the data directory")?;
+        }
+        fs::create_dir(&data).context("cannot create the data directory")?;
+        let mut config = "[server]\nauth = \"none\"\n".to_owned();
+        for endpoint in endpoints {
+            // No command: the workers are external, which is this tool.
+            config.push_str(&format!("[endpoints.{endpoint}]\n"));
+        }
+        fs::write(self.config(), config).context("cannot write the configuration")?;
+        self.start(store).await
+    }
+
+    /// Starts a server on the data that is there.
+    pub(crate) async fn start(&self, store: &str) -> Result<Server> {
+        let log_path = self.folder.join("server.log");
+        let log = fs::File::create(&log_path).context("cannot create the server's log")?;
+        let started = Instant::now();
+        let mut child = Command::new(&self.lazyfox)
+            .arg("serve")
+            .arg("--config")
+            .arg(self.config())
+            .args(["--listen", "127.0.0.1:0", "--data"])
+            .arg(self.data())
+            .args(["--store", store])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.lazyfox.display()))?;
+        let stdout = child.stdout.take().context("the server has no stdout")?;
+        let address = match timeout(READY_TIMEOUT, ready(stdout)).await {
+            Ok(Ok(address)) => address,
+            Ok(Err(error)) => return Err(error.context(log_tail(&log_path))),
+            Err(_) => bail!("the server is not ready after {READY_TIMEOUT:?}"),
+        };
+        let pid = child.id().context("the server has ended already")?;
+        Ok(Server {
+            child,
+            address,
+            pid,
+            started,
+        })
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.join("lazyfox.toml")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Bytes of all files of the store.
+    pub(crate) fn data_bytes(&self) -> Result<u64> {
+        folder_bytes(&self.data())
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // A server that was killed a moment ago may still create a file in between.
+        for _ in 0..REMOVE_TRIES {
+            if fs::remove_dir_all(&self.folder).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        eprintln!("left behind: {}", self.folder.display());
+    }
+}
+
+/// A running server; dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pid: u32,
+    /// When the process was started.
+    pub(crate) started: Instant,
+}
+
+/// Resident memory in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    /// The part that is not backed by a file: what the server itself has allocated.
+    pub(crate) anonymous: u64,
+}
+
+impl Server {
+    /// SIGKILL: no chance to tidy up.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("cannot kill the server")
+    }
+
+    /// CPU time of all its threads so far, in seconds.
+    pub(crate) fn cpu_s(&self) -> Result<f64> {
+        cpu_s(&self.pid.to_string())
+    }
+
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))
+            .context("the server has ended")?;
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| {
+                    line.strip_prefix(name)?
+                        .trim()
+                        .strip_suffix(" kB")?
+                        .parse()
+                        .ok()
+                })
+                .map(|kilobytes: u64| kilobytes * 1024)
+                .with_context(|| format!("no {name} in /proc"))
+        };
+        Ok(Memory {
+            resident: field("VmRSS:")?,
+            anonymous: field("RssAnon:")?,
+        })
+    }
+}
+
+/// CPU time of this tool so far, in seconds.
+pub(crate) fn own_cpu_s() -> Result<f64> {
+    cpu_s("self")
+}
+
+fn cpu_s(pid: &str) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server has ended")?;
+    // The name in the second field may hold blanks and parentheses, so count from its end.
+    let (_, rest) = stat
+        .rsplit_once(')')
+        .context("/proc/…/stat has another form")?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    let (user, system) = ticks()
+        .zip(ticks())
+        .context("/proc/…/stat has another form")?;
+    Ok((user + system) / TICKS_PER_SECOND)
+}
+
+async fn ready(stdout: ChildStdout) -> Result<SocketAddr> {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Some(line) = lines.next_line().await? {
+        let Some((_, address)) = line.split_once("ready on http://") else {
+            continue;
+        };
+        let address: SocketAddr = address
+            .trim()
+            .parse()
+            .with_context(|| format!("no address in: {line}"))?;
+        ensure!(
+            address.ip().is_loopback(),
+            "the server listens on {address}, beyond this machine"
+        );
+        // Somebody has to read on, or the server would stop at a full pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        return Ok(address);
+    }
+    bail!("the server ended without saying that it is ready")
+}
+
+fn log_tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
+    format!(
+        "the server did not start; its log ends with:\n{}",
+        tail.join("\n")
+    )
+}
+
+fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).context("cannot read the data directory")? {
+        let entry = entry?;
+        // A file may vanish between listing and looking: stores fold their journals away.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        sum += if metadata.is_dir() {
+            folder_bytes(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(sum)
+}

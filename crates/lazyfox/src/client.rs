@@ -1,0 +1,63 @@
+//! The client for people and shell scripts: submit jobs, wait for them, look at the queue.
+//!
+//! It speaks the public job API and nothing else, so it works against any compatible server. Data
+//! goes to stdout, everything about the way there to stderr. Read `call` for how a request is made,
+//! `wait` for how an answer is awaited, `show` for what a person sees.
+
+mod args;
+mod call;
+mod commands;
+mod console;
+mod error_text;
+mod failure;
+mod input;
+mod job;
+mod pretty;
+mod requests;
+mod show;
+mod stream;
+mod times;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+pub use args::{
+    ClientCommand, Connection, EndpointArgs, JobArgs, PurgeQueueArgs, RequestsArgs, RetryArgs,
+    RunArgs, RunsyncArgs, StatusArgs, SubmitArgs,
+};
+use console::Console;
+use failure::{Failure, Outcome};
+
+/// Runs one client command to its end and says how it went as an exit code: 0 fine, 1 the job ended
+/// FAILED, TIMED_OUT or CANCELLED, 2 wrong usage or refused by the server, 3 no server reached, 4
+/// the job still runs though `--timeout` is over, 130 interrupted.
+pub async fn main(command: ClientCommand, connection: Connection) -> ExitCode {
+    let mut console = Console::standard(connection.json);
+    let result = run(command, &connection, &mut console).await;
+    ExitCode::from(report(result, &mut console))
+}
+
+async fn run(
+    command: ClientCommand,
+    connection: &Connection,
+    console: &mut Console,
+) -> Result<Outcome, Failure> {
+    let server = call::Server::new(connection)?;
+    commands::execute(command, &server, console).await
+}
+
+fn report(result: Result<Outcome, Failure>, console: &mut Console) -> u8 {
+    console.clear_progress();
+    match result {
+        Ok(outcome) => outcome.exit_code(),
+        Err(failure) => {
+            if let Some(text) = failure.text() {
+                console.note(&text);
+            }
+            failure.exit_code()
+        }
+    }
+}
