@@ -1,2 +1,86 @@
-//! Placeholder.
-fn main() {}
+//! The project's own chores: `cargo xtask test` and `cargo xtask setup`.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use crate::layout::Layout;
+
+mod layout;
+mod step;
+
+mod node;
+mod python;
+mod tools;
+
+const USAGE: &str = "\
+Usage: cargo xtask <chore>
+
+  test [ARGS...]  set everything up, then run every test; ARGS go to `cargo test`
+  setup           only set up: the public SDKs that the tests drive
+
+Examples:
+  cargo xtask test
+  cargo xtask test --test sdk                  only the tests with public SDKs
+  cargo xtask test --test sdk -- v1_12_0::     only those of one SDK version
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let chore = args.next();
+    let rest: Vec<OsString> = args.collect();
+
+    let outcome = match chore.as_ref().and_then(|name| name.to_str()) {
+        Some("test") => test(&rest),
+        Some("setup") if rest.is_empty() => set_up(&Layout::of_workspace()).map(|()| 0),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Makes sure that everything outside Cargo that the tests need is there.
+fn set_up(layout: &Layout) -> Result<(), String> {
+    let started = Instant::now();
+    tools::ensure()?;
+    python::ensure(layout)?;
+    node::ensure(layout)?;
+    step::report("set-up complete", started);
+    Ok(())
+}
+
+/// Sets up, runs every test, and gives back the exit code of `cargo test`.
+fn test(extra: &[OsString]) -> Result<u8, String> {
+    let layout = Layout::of_workspace();
+    set_up(&layout)?;
+
+    let started = Instant::now();
+    // Cargo names itself in CARGO, so that the tests use the toolchain that built this program.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["test", "--workspace", "--features", "lazyfox/sdk-tests"])
+        .args(extra)
+        .env("LAZYFOX_TEST_SDK_DIR", layout.sdk())
+        .current_dir(layout.root())
+        .status()
+        .map_err(|error| format!("cannot start cargo test: {error}"))?;
+    step::report(&format!("cargo test ({status})"), started);
+    // A runner that was killed by a signal has no code: that is a failure, not a success.
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1))
+}
