@@ -7,7 +7,6 @@ mod error;
 mod handout;
 mod health;
 mod input;
-mod json;
 mod ping;
 mod query;
 mod read;
@@ -17,7 +16,6 @@ mod stop;
 mod stream;
 mod submit;
 mod take;
-mod views;
 
 use std::sync::Arc;
 
@@ -37,20 +35,47 @@ pub fn router(app: Arc<App>) -> Router {
         // What clients call.
         .route("/v2/{endpoint}/run", post(submit::run))
         .route("/v2/{endpoint}/runsync", post(submit::runsync))
-        .route("/v2/{endpoint}/status/{job}", get(read::status).post(read::status))
-        .route("/v2/{endpoint}/status-sync/{job}", get(read::status_sync).post(read::status_sync))
-        .route("/v2/{endpoint}/stream/{job}", get(stream::stream).post(stream::stream))
-        .route("/v2/{endpoint}/cancel/{job}", post(change::cancel).get(change::cancel))
+        .route(
+            "/v2/{endpoint}/status/{job}",
+            get(read::status).post(read::status),
+        )
+        .route(
+            "/v2/{endpoint}/status-sync/{job}",
+            get(read::status_sync).post(read::status_sync),
+        )
+        .route(
+            "/v2/{endpoint}/stream/{job}",
+            get(stream::stream).post(stream::stream),
+        )
+        .route(
+            "/v2/{endpoint}/cancel/{job}",
+            post(change::cancel).get(change::cancel),
+        )
         .route("/v2/{endpoint}/retry/{job}", post(change::retry))
         .route("/v2/{endpoint}/purge-queue", post(change::purge_queue))
-        .route("/v2/{endpoint}/health", get(health::health).post(health::health))
+        .route(
+            "/v2/{endpoint}/health",
+            get(health::health).post(health::health),
+        )
         .route("/v2/{endpoint}/requests", get(requests::requests))
         // What workers call.
         .route("/v2/{endpoint}/job-take/{worker}", get(take::take_one))
-        .route("/v2/{endpoint}/job-take-batch/{worker}", get(take::take_batch))
-        .route("/v2/{endpoint}/job-done/{worker}/{job}", post(report::job_done))
-        .route("/v2/{endpoint}/job-stream/{worker}/{job}", post(report::job_stream))
-        .route("/v2/{endpoint}/ping/{worker}", get(ping::ping).post(ping::ping))
+        .route(
+            "/v2/{endpoint}/job-take-batch/{worker}",
+            get(take::take_batch),
+        )
+        .route(
+            "/v2/{endpoint}/job-done/{worker}/{job}",
+            post(report::job_done),
+        )
+        .route(
+            "/v2/{endpoint}/job-stream/{worker}/{job}",
+            post(report::job_stream),
+        )
+        .route(
+            "/v2/{endpoint}/ping/{worker}",
+            get(ping::ping).post(ping::ping),
+        )
         .route("/v2/{endpoint}/job-stop/{worker}", get(stop::job_stop))
         // What answers without a key.
         .route("/healthz", any(health::healthz))
@@ -86,10 +111,16 @@ pub fn collapse_slashes(mut request: Request) -> Request {
 /// Without a key not even the difference between a route and none shows.
 async fn no_route(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> ApiResult<()> {
     auth::any_key(&app, &headers).await?;
-    Err(ApiError::new(Code::RouteNotFound, format!("there is nothing at {}", uri.path())))
+    Err(ApiError::new(
+        Code::RouteNotFound,
+        format!("there is nothing at {}", uri.path()),
+    ))
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, headers: HeaderMap) -> ApiResult<()> {
     auth::any_key(&app, &headers).await?;
-    Err(ApiError::new(Code::MethodNotAllowed, "this call takes another method, see Allow"))
+    Err(ApiError::new(
+        Code::MethodNotAllowed,
+        "this call takes another method, see Allow",
+    ))
 }

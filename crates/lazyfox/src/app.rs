@@ -16,6 +16,10 @@ use crate::keyring::KeyRing;
 use crate::secrets::ServerKey;
 use crate::wake::Wakes;
 
+/// Where log lines of single jobs go: thousands a second on a busy server, so `serve` leaves them out
+/// unless asked.
+pub const JOBS: &str = "lazyfox::jobs";
+
 /// A running server's parts.
 pub struct App {
     /// The configuration.
@@ -74,7 +78,10 @@ impl App {
         event: Event,
         output: Option<Bytes>,
     ) -> Result<Applied, StoreError> {
-        let applied = self.store.apply(endpoint, job, event, output, self.now()).await?;
+        let applied = self
+            .store
+            .apply(endpoint, job, event, output, self.now())
+            .await?;
         if let Applied::Changed(change) = &applied {
             self.note(std::slice::from_ref(change));
         }
@@ -97,12 +104,14 @@ impl App {
                     self.fleet.must_let_go(holder, job.id, now);
                     // A job that can wait again must not wait for a worker that may not have it.
                     if job.status() != Status::Cancelled {
-                        self.fleet.retire_managed(holder, "its work was taken from it");
+                        self.fleet
+                            .retire_managed(holder, "its work was taken from it");
                     }
                 }
                 tracing::debug!(
-                    job.id = %job.id, endpoint.id = %job.endpoint, worker.id = %holder,
-                    status = %job.status(), "the worker's hold on the job ended"
+                    target: JOBS,
+                    { job.id = %job.id, worker.id = %holder, status = %job.status() },
+                    "the worker's hold on the job ended"
                 );
                 self.wakes.scale.notify_one();
             }
@@ -117,7 +126,8 @@ impl App {
             }
             if job.status().is_terminal() && change.before != job.status() {
                 tracing::info!(
-                    job.id = %job.id, endpoint.id = %job.endpoint, status = %job.status(),
+                    target: JOBS,
+                    { job.id = %job.id, endpoint.id = %job.endpoint, status = %job.status() },
                     "job ended"
                 );
             }

@@ -40,6 +40,31 @@ pub async fn main(command: ClientCommand, connection: Connection) -> ExitCode {
     ExitCode::from(report(result, &mut console))
 }
 
+/// Submits one job, waits for its end however long it takes, and prints the server's document of it:
+/// `lazyfox dev --send`. The exit code is that of `runsync`.
+pub async fn run_one(url: &str, key: Option<&str>, endpoint: &str, input: &str) -> ExitCode {
+    let connection = Connection {
+        url: url.to_owned(),
+        key: key.map(str::to_owned),
+        json: true,
+    };
+    let submit = SubmitArgs {
+        endpoint: endpoint.to_owned(),
+        input: input.to_owned(),
+        webhook: None,
+        execution_timeout: None,
+        ttl: None,
+        low_priority: false,
+        s3_config: None,
+        idempotency_key: None,
+    };
+    let command = ClientCommand::Runsync(RunsyncArgs {
+        submit,
+        timeout: None,
+    });
+    main(command, connection).await
+}
+
 async fn run(
     command: ClientCommand,
     connection: &Connection,

@@ -33,7 +33,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Kind::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
             Kind::Manual(now) => *now.borrow(),
@@ -82,5 +84,8 @@ pub fn roll(end: u64) -> u64 {
 #[must_use]
 pub fn random_name<const N: usize>() -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    random::<N>().iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
+    random::<N>()
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect()
 }

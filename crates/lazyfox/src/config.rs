@@ -169,13 +169,18 @@ impl Config {
     /// Says which line and key.
     pub fn parse(text: &str, base: &Path) -> Result<Self> {
         let shipped: File = toml::from_str(DEFAULTS).context("in the shipped defaults")?;
-        let File { server, defaults, endpoints } = toml::from_str(text)?;
+        let File {
+            server,
+            defaults,
+            endpoints,
+        } = toml::from_str(text)?;
         let server = server.over(shipped.server);
         let defaults = defaults.over(&shipped.defaults);
         let mut parsed = BTreeMap::new();
         for (name, table) in endpoints {
-            let id: EndpointId =
-                name.parse().map_err(|e| anyhow::anyhow!("endpoints.{name}: the name {e}"))?;
+            let id: EndpointId = name
+                .parse()
+                .map_err(|e| anyhow::anyhow!("endpoints.{name}: the name {e}"))?;
             let endpoint = table.over(&defaults).finish(base);
             parsed.insert(id, endpoint.with_context(|| format!("endpoints.{name}"))?);
         }
@@ -207,7 +212,10 @@ impl Endpoint {
     #[must_use]
     pub fn shipped() -> Self {
         let shipped: File = toml::from_str(DEFAULTS).expect("a test parses the shipped defaults");
-        shipped.defaults.finish(Path::new(".")).expect("a test parses the shipped defaults")
+        shipped
+            .defaults
+            .finish(Path::new("."))
+            .expect("a test parses the shipped defaults")
     }
 }
 
@@ -238,7 +246,10 @@ impl ServerTable {
             Ok(value)
         };
         let shutdown_s = need("shutdown_s", self.shutdown_s)?;
-        ensure!(shutdown_s <= 28, "server.shutdown_s is {shutdown_s}, allowed are 0 to 28");
+        ensure!(
+            shutdown_s <= 28,
+            "server.shutdown_s is {shutdown_s}, allowed are 0 to 28"
+        );
         Ok(Config {
             listen: need("listen", self.listen)?,
             data: base.join(need("data", self.data)?),
@@ -295,14 +306,17 @@ impl EndpointTable {
         }
         let value = within("scaler_value", self.scaler_value, 1, 3600)?;
         let scaler = match need("scaler", self.scaler)? {
-            ScalerKind::QueueDelay => Scaler::QueueDelay { ms: u64::from(value) * 1000 },
+            ScalerKind::QueueDelay => Scaler::QueueDelay {
+                ms: u64::from(value) * 1000,
+            },
             ScalerKind::RequestCount => Scaler::RequestCount { per_worker: value },
         };
         const WEEK_S: u64 = limits::TTL_MS_MAX / 1000;
         let execution_timeout_s =
             within("execution_timeout_s", self.execution_timeout_s, 0, WEEK_S)?;
         ensure!(
-            execution_timeout_s == 0 || execution_timeout_s * 1000 >= limits::EXECUTION_TIMEOUT_MS_MIN,
+            execution_timeout_s == 0
+                || execution_timeout_s * 1000 >= limits::EXECUTION_TIMEOUT_MS_MIN,
             "execution_timeout_s is {execution_timeout_s}, allowed are 0 (no limit) and 5 to {WEEK_S}"
         );
         let defaults = Defaults {
@@ -343,7 +357,10 @@ fn within<T: PartialOrd + std::fmt::Display + Copy>(
     max: T,
 ) -> Result<T> {
     let value = need(name, value)?;
-    ensure!(value >= min && value <= max, "{name} is {value}, allowed are {min} to {max}");
+    ensure!(
+        value >= min && value <= max,
+        "{name} is {value}, allowed are {min} to {max}"
+    );
     Ok(value)
 }
 

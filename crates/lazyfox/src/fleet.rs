@@ -103,6 +103,22 @@ impl Fleet {
         entry.started_at = since;
     }
 
+    /// The provider has found a worker that an earlier run of this server started. It asked for work
+    /// then, so it is not starting now.
+    pub fn adopted(
+        &self,
+        endpoint: &EndpointId,
+        worker: &WorkerId,
+        since: Timestamp,
+        now: Timestamp,
+    ) {
+        let mut state = self.state();
+        let entry = state.entry(endpoint, worker, now);
+        entry.managed = true;
+        entry.started_at = since;
+        entry.first_poll_at = Some(now);
+    }
+
     /// A worker asks for work. True when this is its first time.
     pub fn polled(
         &self,
@@ -144,7 +160,12 @@ impl Fleet {
     /// What the worker's version can be trusted with.
     #[must_use]
     pub fn abilities(&self, worker: &WorkerId) -> Abilities {
-        Abilities::of(self.state().workers.get(worker).and_then(|entry| entry.version))
+        Abilities::of(
+            self.state()
+                .workers
+                .get(worker)
+                .and_then(|entry| entry.version),
+        )
     }
 
     /// A worker got a job.
@@ -164,7 +185,10 @@ impl Fleet {
     /// A worker may still work on a job that it no longer holds.
     pub fn must_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) {
         if let Some(entry) = self.state().workers.get_mut(worker) {
-            entry.let_go.entry(job).or_insert(LetGo { since: now, told: false });
+            entry.let_go.entry(job).or_insert(LetGo {
+                since: now,
+                told: false,
+            });
             entry.calls.send_replace(());
         }
     }
@@ -173,12 +197,20 @@ impl Fleet {
     /// it works for nothing, for instance because its job was cancelled while the server was away.
     pub fn names_unheld(&self, worker: &WorkerId, jobs: &[JobId], now: Timestamp) {
         let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else { return };
+        let Some(entry) = state.workers.get_mut(worker) else {
+            return;
+        };
         let seen = std::mem::take(&mut entry.named_unheld);
         for &job in jobs {
             match seen.contains(&job) {
                 true if !entry.let_go.contains_key(&job) => {
-                    entry.let_go.insert(job, LetGo { since: now, told: false });
+                    entry.let_go.insert(
+                        job,
+                        LetGo {
+                            since: now,
+                            told: false,
+                        },
+                    );
                     entry.calls.send_replace(());
                 }
                 true => {}
@@ -213,7 +245,9 @@ impl Fleet {
     #[must_use]
     pub fn tell_to_stop(&self, worker: &WorkerId) -> Vec<JobId> {
         let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else { return Vec::new() };
+        let Some(entry) = state.workers.get_mut(worker) else {
+            return Vec::new();
+        };
         let untold = entry.let_go.iter_mut().filter(|(_, it)| !it.told);
         let mut jobs: Vec<JobId> = untold
             .map(|(&job, it)| {
@@ -245,13 +279,19 @@ impl Fleet {
     /// Whether a worker gets no further jobs.
     #[must_use]
     pub fn is_retired(&self, worker: &WorkerId) -> bool {
-        self.state().workers.get(worker).is_some_and(|entry| entry.retired.is_some())
+        self.state()
+            .workers
+            .get(worker)
+            .is_some_and(|entry| entry.retired.is_some())
     }
 
     /// Wakes the worker's parked polls.
     #[must_use]
     pub fn calls(&self, worker: &WorkerId) -> Option<watch::Receiver<()>> {
-        self.state().workers.get(worker).map(|entry| entry.calls.subscribe())
+        self.state()
+            .workers
+            .get(worker)
+            .map(|entry| entry.calls.subscribe())
     }
 
     /// A worker has ended. True when it never asked for a job.
@@ -328,7 +368,11 @@ impl Fleet {
                 Phase::Stopping => {}
             }
         }
-        if state.starts.get(endpoint).is_some_and(|starts| starts.failed_in_a_row > 0) {
+        if state
+            .starts
+            .get(endpoint)
+            .is_some_and(|starts| starts.failed_in_a_row > 0)
+        {
             count.unhealthy += 1;
         }
         count
@@ -358,14 +402,18 @@ impl Fleet {
                 }
                 continue;
             }
-            let clings =
-                entry.let_go.values().any(|it| now.ms_since(it.since) >= grace.release_ms);
+            let clings = entry
+                .let_go
+                .values()
+                .any(|it| now.ms_since(it.since) >= grace.release_ms);
             if clings && entry.kill() {
                 duties.push(Duty::Kill(worker.clone(), "it did not let go of a job"));
                 continue;
             }
             let idle = !holders.contains(worker) && entry.let_go.is_empty();
-            let Some(retired) = &mut entry.retired else { continue };
+            let Some(retired) = &mut entry.retired else {
+                continue;
+            };
             match retired.asked_to_stop_at {
                 None if idle => {
                     retired.asked_to_stop_at = Some(now);
@@ -409,20 +457,22 @@ pub struct Grace {
 
 impl State {
     fn entry(&mut self, endpoint: &EndpointId, worker: &WorkerId, now: Timestamp) -> &mut Worker {
-        self.workers.entry(worker.clone()).or_insert_with(|| Worker {
-            endpoint: endpoint.clone(),
-            started_at: now,
-            managed: false,
-            first_poll_at: None,
-            last_seen_at: now,
-            version: None,
-            free_since: now,
-            let_go: HashMap::new(),
-            named_unheld: HashSet::new(),
-            retired: None,
-            unhealthy: None,
-            calls: Arc::new(watch::Sender::new(())),
-        })
+        self.workers
+            .entry(worker.clone())
+            .or_insert_with(|| Worker {
+                endpoint: endpoint.clone(),
+                started_at: now,
+                managed: false,
+                first_poll_at: None,
+                last_seen_at: now,
+                version: None,
+                free_since: now,
+                let_go: HashMap::new(),
+                named_unheld: HashSet::new(),
+                retired: None,
+                unhealthy: None,
+                calls: Arc::new(watch::Sender::new(())),
+            })
     }
 }
 
@@ -435,14 +485,20 @@ impl Worker {
         } else if self.first_poll_at.is_none() {
             Phase::Starting
         } else {
-            Phase::Idle { since: self.free_since }
+            Phase::Idle {
+                since: self.free_since,
+            }
         }
     }
 
     fn retire(&mut self, why: &str) {
         if self.retired.is_none() {
             let why = why.to_owned();
-            self.retired = Some(Retired { why, asked_to_stop_at: None, killed: false });
+            self.retired = Some(Retired {
+                why,
+                asked_to_stop_at: None,
+                killed: false,
+            });
             self.calls.send_replace(());
         }
     }

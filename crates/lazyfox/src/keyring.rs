@@ -62,14 +62,19 @@ impl KeyRing {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, keys) = read.as_ref()?;
         // A hash is looked up by its value: what that takes says nothing about the key behind it.
-        (now.ms_since(*at) < FRESH_MS).then(|| keys.get(hash).cloned()).flatten()
+        (now.ms_since(*at) < FRESH_MS)
+            .then(|| keys.get(hash).cloned())
+            .flatten()
     }
 }
 
 /// Whether the key is good for this.
 #[must_use]
 pub fn allows(key: &Key, endpoint: &EndpointId, need: Need) -> bool {
-    let here = key.endpoints.as_ref().is_none_or(|names| names.contains(endpoint));
+    let here = key
+        .endpoints
+        .as_ref()
+        .is_none_or(|names| names.contains(endpoint));
     match key.access {
         Access::Admin => true,
         Access::ReadWrite => here,

@@ -1,3 +1,32 @@
-//! Lazyfox does here.
+//! Lazyfox does here: HTTP, background passes, workers, webhooks, the command line.
+//!
+//! [`server::Server`] is the whole server as a value: given a configuration and a listener it serves until
+//! it is stopped, and any number of them fit into one process. [`app::App`] is what its parts share;
+//! [`api`] and [`passes`] both use it and never name each other.
+
+pub mod cli;
+
+pub mod config;
+pub mod dev;
+pub mod serve;
+pub mod server;
+
+pub mod api;
+pub mod app;
+pub mod passes;
+
+pub mod fleet;
+pub mod keyring;
+pub mod wake;
+
+pub mod providers;
+pub mod webhooks;
+pub mod worker_env;
 
 pub mod client;
+pub mod clock;
+pub mod python_env;
+pub mod secrets;
+
+mod json;
+mod views;

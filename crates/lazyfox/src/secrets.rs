@@ -36,8 +36,11 @@ impl ServerKey {
         let path = dir.join(KEY_FILE);
         let made = || -> std::io::Result<()> {
             fs::create_dir_all(dir)?;
-            let mut file =
-                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
             file.write_all(&clock::random::<32>())?;
             file.sync_all()
         };
@@ -51,7 +54,10 @@ impl ServerKey {
         let bytes =
             fs::read(&path).with_context(|| format!("cannot read the key {}", path.display()))?;
         let secret: [u8; 32] = bytes.try_into().map_err(|_| {
-            anyhow!("{} is not a key of 32 bytes; restore it from a backup", path.display())
+            anyhow!(
+                "{} is not a key of 32 bytes; restore it from a backup",
+                path.display()
+            )
         })?;
         Ok(Self::from_secret(secret))
     }
@@ -64,16 +70,26 @@ impl ServerKey {
 
     fn from_secret(secret: [u8; 32]) -> Self {
         let derived = |purpose: &str| -> [u8; 32] {
-            Sha256::new().chain_update(secret).chain_update(purpose).finalize().into()
+            Sha256::new()
+                .chain_update(secret)
+                .chain_update(purpose)
+                .finalize()
+                .into()
         };
-        Self { sealing: Key::from(derived("s3Config")), tokens: derived("worker tokens") }
+        Self {
+            sealing: Key::from(derived("s3Config")),
+            tokens: derived("worker tokens"),
+        }
     }
 
     /// Encrypts a job's credentials. They can only be opened as this job's.
     #[must_use]
     pub fn seal(&self, job: JobId, secret: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = clock::random();
-        let payload = Payload { msg: secret, aad: &job.to_bytes() };
+        let payload = Payload {
+            msg: secret,
+            aad: &job.to_bytes(),
+        };
         let sealed = ChaCha20Poly1305::new(&self.sealing)
             .encrypt(&Nonce::from(nonce), payload)
             .expect("a short message can always be encrypted");
@@ -85,8 +101,13 @@ impl ServerKey {
     pub fn open(&self, job: JobId, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES)?;
         let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
-        let payload = Payload { msg: sealed, aad: &job.to_bytes() };
-        ChaCha20Poly1305::new(&self.sealing).decrypt(&Nonce::from(nonce), payload).ok()
+        let payload = Payload {
+            msg: sealed,
+            aad: &job.to_bytes(),
+        };
+        ChaCha20Poly1305::new(&self.sealing)
+            .decrypt(&Nonce::from(nonce), payload)
+            .ok()
     }
 
     /// The token of a worker: it takes and reports jobs of its endpoint under its own name, nothing
@@ -94,22 +115,33 @@ impl ServerKey {
     #[must_use]
     pub fn worker_token(&self, endpoint: &EndpointId, worker: &WorkerId) -> String {
         let tag = self.mac(endpoint, worker).finalize().into_bytes();
-        let hex: String = tag.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = tag
+            .iter()
+            .take(20)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("lfw_{hex}")
     }
 
     /// Whether this is the worker's token; takes as long for a wrong one as for the right one.
     #[must_use]
     pub fn is_worker_token(&self, endpoint: &EndpointId, worker: &WorkerId, token: &str) -> bool {
-        let Some(hex) = token.strip_prefix("lfw_") else { return false };
+        let Some(hex) = token.strip_prefix("lfw_") else {
+            return false;
+        };
         let Some(tag) = unhex(hex) else { return false };
-        tag.len() == 20 && self.mac(endpoint, worker).verify_truncated_left(&tag).is_ok()
+        tag.len() == 20
+            && self
+                .mac(endpoint, worker)
+                .verify_truncated_left(&tag)
+                .is_ok()
     }
 
     fn mac(&self, endpoint: &EndpointId, worker: &WorkerId) -> Hmac<Sha256> {
         let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.tokens);
         // A name has no slash, so the pair cannot be read in two ways.
-        mac.expect("any length of key will do").chain_update(format!("{endpoint}/{worker}"))
+        mac.expect("any length of key will do")
+            .chain_update(format!("{endpoint}/{worker}"))
     }
 }
 
@@ -117,7 +149,10 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
 }
 
 /// SHA-256: how API keys are kept.
@@ -140,7 +175,10 @@ mod tests {
         let key = ServerKey::ephemeral();
         let sealed = key.seal(job(1), b"accessSecret");
         assert!(!sealed.windows(6).any(|window| window == b"Secret"));
-        assert_eq!(key.open(job(1), &sealed).as_deref(), Some(&b"accessSecret"[..]));
+        assert_eq!(
+            key.open(job(1), &sealed).as_deref(),
+            Some(&b"accessSecret"[..])
+        );
         assert_eq!(key.open(job(2), &sealed), None);
         assert_eq!(ServerKey::ephemeral().open(job(1), &sealed), None);
         assert_eq!(key.open(job(1), b"short"), None);
@@ -155,7 +193,10 @@ mod tests {
         assert!(!key.is_worker_token(&id("ep"), &"w2".parse().unwrap(), &token));
         assert!(!key.is_worker_token(&id("other"), &"w1".parse().unwrap(), &token));
         for wrong in ["", "lfw_", "lfw_zz", &token[..20], "lfw_é"] {
-            assert!(!key.is_worker_token(&id("ep"), &"w1".parse().unwrap(), wrong), "{wrong}");
+            assert!(
+                !key.is_worker_token(&id("ep"), &"w1".parse().unwrap(), wrong),
+                "{wrong}"
+            );
         }
     }
 
@@ -164,8 +205,16 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let sealed = ServerKey::load(dir.path()).unwrap().seal(job(1), b"x");
-        assert!(ServerKey::load(dir.path()).unwrap().open(job(1), &sealed).is_some());
-        let mode = fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert!(
+            ServerKey::load(dir.path())
+                .unwrap()
+                .open(job(1), &sealed)
+                .is_some()
+        );
+        let mode = fs::metadata(dir.path().join(KEY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(dir.path().join(KEY_FILE), b"short").unwrap();
         assert!(ServerKey::load(dir.path()).is_err());

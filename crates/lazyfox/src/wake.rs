@@ -30,8 +30,15 @@ impl Wakes {
     /// Begins to watch a job.
     pub fn watch(&self, job: JobId) -> JobWatch<'_> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = jobs.entry(job).or_insert_with(|| watch::Sender::new(())).subscribe();
-        JobWatch { wakes: self, job, changes }
+        let changes = jobs
+            .entry(job)
+            .or_insert_with(|| watch::Sender::new(()))
+            .subscribe();
+        JobWatch {
+            wakes: self,
+            job,
+            changes,
+        }
     }
 
     /// Tells those who watch the job that it changed.
@@ -63,9 +70,16 @@ impl JobWatch<'_> {
 
 impl Drop for JobWatch<'_> {
     fn drop(&mut self) {
-        let mut jobs = self.wakes.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self
+            .wakes
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // One receiver is this one.
-        if jobs.get(&self.job).is_some_and(|changes| changes.receiver_count() <= 1) {
+        if jobs
+            .get(&self.job)
+            .is_some_and(|changes| changes.receiver_count() <= 1)
+        {
             jobs.remove(&self.job);
         }
     }

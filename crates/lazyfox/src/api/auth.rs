@@ -86,8 +86,9 @@ pub(super) fn worker<'a>(
     let unknown = || refused(format!("there is no endpoint {endpoint:?}"));
     let id: EndpointId = endpoint.parse().map_err(|_| unknown())?;
     let settings = app.endpoint(&id).ok_or_else(unknown)?;
-    let name: WorkerId =
-        worker.parse().map_err(|e| refused(format!("the worker id {worker:?} {e}")))?;
+    let name: WorkerId = worker
+        .parse()
+        .map_err(|e| refused(format!("the worker id {worker:?} {e}")))?;
     if app.config.auth == Auth::Keys {
         let token = credential(headers).unwrap_or_default();
         if !app.key.is_worker_token(&id, &name, token) {
@@ -98,5 +99,9 @@ pub(super) fn worker<'a>(
             ));
         }
     }
-    Ok(Speaker { endpoint: id, settings, worker: name })
+    Ok(Speaker {
+        endpoint: id,
+        settings,
+        worker: name,
+    })
 }

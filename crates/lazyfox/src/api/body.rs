@@ -65,7 +65,12 @@ pub(super) async fn bounded(request: Request, limit: usize) -> ApiResult<Read> {
 }
 
 fn length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 async fn next(body: &mut Body) -> ApiResult<Option<Bytes>> {

@@ -8,11 +8,12 @@ use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::job::{Event, Refused};
 use lazyfox_store::Applied;
 
+use super::auth;
 use super::error::{ApiError, ApiResult, Code};
-use super::json::Object;
-use super::{auth, views};
 use crate::app::App;
+use crate::json::Object;
 use crate::keyring::Need;
+use crate::views;
 
 /// Jobs purged in one commit.
 const PURGE_AT_ONCE: usize = 1000;
@@ -24,7 +25,10 @@ pub(super) async fn cancel(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
-    match app.apply(&endpoint, auth::job(&job)?, Event::Cancel, None).await? {
+    match app
+        .apply(&endpoint, auth::job(&job)?, Event::Cancel, None)
+        .await?
+    {
         Applied::Changed(change) => {
             Ok(views::brief(change.job.id, change.job.status()).into_response())
         }
@@ -43,7 +47,10 @@ pub(super) async fn retry(
     if app.is_closing() {
         return Err(ApiError::closing());
     }
-    match app.apply(&endpoint, auth::job(&job)?, Event::Retry, None).await? {
+    match app
+        .apply(&endpoint, auth::job(&job)?, Event::Retry, None)
+        .await?
+    {
         Applied::Changed(change) => {
             Ok(views::brief(change.job.id, change.job.status()).into_response())
         }
@@ -70,14 +77,20 @@ pub(super) async fn purge_queue(
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
     let surveys = app.store.survey().await?;
-    let demand = surveys.iter().find(|survey| survey.endpoint == endpoint).map(|it| it.demand);
+    let demand = surveys
+        .iter()
+        .find(|survey| survey.endpoint == endpoint)
+        .map(|it| it.demand);
     let waiting = demand.map_or(0, |demand| demand.queued + demand.queued_low);
     // Jobs that come meanwhile are not meant, so no more are taken than waited at the beginning.
     let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
     let mut removed = 0;
     while removed < waiting {
         let limit = (waiting - removed).min(PURGE_AT_ONCE);
-        let changes = app.store.sweep(&endpoint, Event::Purge, limit, app.now()).await?;
+        let changes = app
+            .store
+            .sweep(&endpoint, Event::Purge, limit, app.now())
+            .await?;
         if changes.is_empty() {
             break;
         }

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use lazyfox_store::StoreError;
 
-use super::json::Object;
+use crate::json::Object;
 
 /// What handlers return.
 pub(super) type ApiResult<T> = Result<T, ApiError>;
@@ -151,12 +151,19 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), limit: None }
+        Self {
+            code,
+            message: message.into(),
+            limit: None,
+        }
     }
 
     pub(super) fn too_large(limit: usize) -> Self {
         let message = format!("body exceeds {limit} bytes");
-        Self { limit: Some(limit), ..Self::new(Code::PayloadTooLarge, message) }
+        Self {
+            limit: Some(limit),
+            ..Self::new(Code::PayloadTooLarge, message)
+        }
     }
 
     pub(super) fn no_job() -> Self {
@@ -164,7 +171,10 @@ impl ApiError {
     }
 
     pub(super) fn closing() -> Self {
-        Self::new(Code::ShuttingDown, "the server is shutting down, try again in a moment")
+        Self::new(
+            Code::ShuttingDown,
+            "the server is shutting down, try again in a moment",
+        )
     }
 }
 
@@ -173,11 +183,17 @@ impl From<StoreError> for ApiError {
         match &e {
             StoreError::Unavailable(why) => {
                 tracing::error!(error = %why, "the store is unavailable");
-                Self::new(Code::StoreUnavailable, format!("{e}; nothing was changed, try again"))
+                Self::new(
+                    Code::StoreUnavailable,
+                    format!("{e}; nothing was changed, try again"),
+                )
             }
             StoreError::Corrupt(_) | StoreError::Open(_) => {
                 tracing::error!(error = %e, "the store cannot answer");
-                Self::new(Code::Internal, "the server cannot read its store; its log says why")
+                Self::new(
+                    Code::Internal,
+                    "the server cannot read its store; its log says why",
+                )
             }
         }
     }
@@ -194,11 +210,15 @@ impl IntoResponse for ApiError {
         let mut response = body.into_response();
         *response.status_mut() = self.code.status();
         if let Some(seconds) = self.code.retry_after_s() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == Code::Unauthorized {
             let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }
@@ -218,6 +238,10 @@ mod tests {
             assert!(text.starts_with(&title), "{page} should begin with {title}");
         }
         let count = std::fs::read_dir(pages).unwrap().count();
-        assert_eq!(count, Code::ALL.len() + 1, "a page for each code, and README.md");
+        assert_eq!(
+            count,
+            Code::ALL.len() + 1,
+            "a page for each code, and README.md"
+        );
     }
 }

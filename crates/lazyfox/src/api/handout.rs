@@ -30,7 +30,10 @@ impl Handouts {
 
     /// A response body that takes the jobs along.
     pub(super) fn into_body(self, text: Bytes) -> Body {
-        Body::new(Guarded { text: Some(text), handouts: Some(self) })
+        Body::new(Guarded {
+            text: Some(text),
+            handouts: Some(self),
+        })
     }
 }
 
@@ -42,9 +45,13 @@ impl Drop for Handouts {
         let (app, handouts) = (Arc::clone(&self.app), std::mem::take(&mut self.handouts));
         tokio::spawn(async move {
             for Handout { job, .. } in handouts {
-                let Some((worker, _)) = job.state.last_attempt() else { continue };
+                let Some((worker, _)) = job.state.last_attempt() else {
+                    continue;
+                };
                 tracing::info!(job.id = %job.id, worker.id = %worker, "the poll is gone, taking the job back");
-                let event = Event::HandBack { worker: worker.clone() };
+                let event = Event::HandBack {
+                    worker: worker.clone(),
+                };
                 if let Err(e) = app.apply(&job.endpoint, job.id, event, None).await {
                     tracing::warn!(job.id = %job.id, error = %e, "the job waits for its lease to run out");
                 }
@@ -67,7 +74,10 @@ pub(super) async fn lease(app: &Arc<App>, ask: Ask) -> Result<Handouts, StoreErr
                     owner.wakes.job(handout.job.id);
                 }
             }
-            Handouts { app: owner, handouts }
+            Handouts {
+                app: owner,
+                handouts,
+            }
         });
         // Dropped on failure, and with that the jobs go back.
         let _ = send.send(handouts);

@@ -11,8 +11,8 @@ use lazyfox_store::Survey;
 
 use super::auth;
 use super::error::{ApiError, ApiResult};
-use super::json::Object;
 use crate::app::App;
+use crate::json::Object;
 use crate::keyring::Need;
 
 /// `GET /health`: jobs and workers in numbers.
@@ -23,7 +23,9 @@ pub(super) async fn health(
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
     let surveys = app.store.survey().await?;
-    let survey = surveys.into_iter().find(|survey| survey.endpoint == endpoint);
+    let survey = surveys
+        .into_iter()
+        .find(|survey| survey.endpoint == endpoint);
     let holders: Vec<WorkerId> = survey
         .iter()
         .flat_map(|survey| survey.holders.iter().map(|(worker, _)| worker.clone()))
@@ -51,7 +53,10 @@ pub(super) async fn health(
 fn jobs(survey: Option<&Survey>) -> Object {
     let count = |wanted| {
         let counters = survey.into_iter().flat_map(|survey| &survey.counters);
-        counters.filter(|(counter, _)| *counter == wanted).map(|(_, n)| *n).sum::<u64>()
+        counters
+            .filter(|(counter, _)| *counter == wanted)
+            .map(|(_, n)| *n)
+            .sum::<u64>()
     };
     let demand = survey.map(|survey| survey.demand).unwrap_or_default();
     let mut jobs = Object::new();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, ApiResult, Code};
-use super::json;
+use crate::json;
 
 /// A submission's parts. Every other top-level key was dropped.
 #[derive(Debug)]
@@ -42,15 +42,27 @@ impl Submission {
         let invalid = |message: String| ApiError::new(Code::InvalidJson, message);
         let text = std::str::from_utf8(body).map_err(|e| {
             let (line, column) = position(&body[..e.valid_up_to()]);
-            invalid(format!("the body is not UTF-8 at line {line} column {column}"))
+            invalid(format!(
+                "the body is not UTF-8 at line {line} column {column}"
+            ))
         })?;
-        match text.trim_start_matches([' ', '\t', '\r', '\n']).as_bytes().first() {
+        match text
+            .trim_start_matches([' ', '\t', '\r', '\n'])
+            .as_bytes()
+            .first()
+        {
             Some(b'{') => {}
-            None => return Err(invalid("the body is empty, it should be a JSON object".to_owned())),
+            None => {
+                return Err(invalid(
+                    "the body is empty, it should be a JSON object".to_owned(),
+                ));
+            }
             // Other things may be broken JSON; the parser says where.
             Some(_) => {
                 serde_json::from_str::<&RawValue>(text).map_err(|e| invalid(syntax(&e)))?;
-                return Err(invalid("the body should be a JSON object with \"input\"".to_owned()));
+                return Err(invalid(
+                    "the body should be a JSON object with \"input\"".to_owned(),
+                ));
             }
         }
         let depth = json::depth(text.as_bytes());
@@ -67,7 +79,11 @@ impl Submission {
         };
         Ok(Self {
             input: body.slice_ref(input.get().as_bytes()),
-            webhook: parts.webhook.or(parts.webhook_v2).map(webhook).transpose()?,
+            webhook: parts
+                .webhook
+                .or(parts.webhook_v2)
+                .map(webhook)
+                .transpose()?,
             asked: parts.policy.map(policy).transpose()?.unwrap_or_default(),
             s3_config: parts
                 .s3_config
@@ -84,7 +100,12 @@ fn syntax(e: &serde_json::Error) -> String {
 /// Line and column, counted from 1, of the byte after these.
 fn position(before: &[u8]) -> (usize, usize) {
     let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+    let column = before
+        .iter()
+        .rev()
+        .take_while(|&&byte| byte != b'\n')
+        .count()
+        + 1;
     (line, column)
 }
 
@@ -105,7 +126,11 @@ fn webhook(raw: &RawValue) -> ApiResult<String> {
     let shape = "it should be an http or https URL in a string";
     let text: String = serde_json::from_str(raw.get()).map_err(|_| refused(shape))?;
     if text.len() > limits::WEBHOOK_BYTES {
-        let why = format!("{} bytes long, allowed are {}", text.len(), limits::WEBHOOK_BYTES);
+        let why = format!(
+            "{} bytes long, allowed are {}",
+            text.len(),
+            limits::WEBHOOK_BYTES
+        );
         return Err(refused(&why));
     }
     let url: reqwest::Url = text.parse().map_err(|_| refused(shape))?;
@@ -121,7 +146,10 @@ fn webhook(raw: &RawValue) -> ApiResult<String> {
 fn policy(raw: &RawValue) -> ApiResult<Asked> {
     let refused = |message: String| ApiError::new(Code::InvalidPolicy, message);
     let Ok(Value::Object(fields)) = serde_json::from_str(raw.get()) else {
-        return Err(refused(format!("policy is {}, it should be an object", shown(raw))));
+        return Err(refused(format!(
+            "policy is {}, it should be an object",
+            shown(raw)
+        )));
     };
     let ms = |name: &str| match fields.get(name) {
         None | Some(Value::Null) => Ok(None),

@@ -12,9 +12,9 @@ use lazyfox_store::Heartbeat;
 
 use super::auth;
 use super::error::{ApiResult, Code};
-use super::json::Object;
 use super::query::Params;
 use crate::app::App;
+use crate::json::Object;
 
 /// `GET ping/{worker}?job_id=a,b&runpod_version=1.12.0`.
 pub(super) async fn ping(
@@ -26,7 +26,10 @@ pub(super) async fn ping(
     let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
     let params = Params::of(&uri);
     let now = app.now();
-    let version = params.get("runpod_version").as_deref().and_then(Version::parse);
+    let version = params
+        .get("runpod_version")
+        .as_deref()
+        .and_then(Version::parse);
     app.fleet.beat(&speaker.worker, version, now);
     if params.get("status").as_deref() == Some("unhealthy") {
         let part = |name| params.get(name).unwrap_or_default();
@@ -50,7 +53,8 @@ pub(super) async fn ping(
     let renewed = app.store.renew(beat, now).await?;
     if believable {
         app.fleet.works_only_on(&speaker.worker, &named, now);
-        app.fleet.names_unheld(&speaker.worker, &renewed.not_held, now);
+        app.fleet
+            .names_unheld(&speaker.worker, &renewed.not_held, now);
     }
     Ok(Object::new().into_response())
 }

@@ -12,19 +12,26 @@ pub(super) struct Params<'a> {
 
 impl<'a> Params<'a> {
     pub(super) fn of(uri: &'a Uri) -> Self {
-        Self { query: uri.query().unwrap_or_default() }
+        Self {
+            query: uri.query().unwrap_or_default(),
+        }
     }
 
     /// The first value of a parameter, decoded.
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        let mut pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let mut pairs = self
+            .query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let (_, value) = pairs.find(|(key, _)| *key == name)?;
         Some(decode(value))
     }
 
     /// A whole number.
     pub(super) fn number(&self, name: &str) -> ApiResult<Option<u64>> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
         match text.parse::<u64>() {
             Ok(number) => Ok(Some(number)),
             Err(_) => Err(ApiError::new(
@@ -36,7 +43,9 @@ impl<'a> Params<'a> {
 
     /// `wait` in milliseconds: clamped to its range, as the public contract does.
     pub(super) fn wait_ms(&self, default: u64) -> ApiResult<u64> {
-        let Some(text) = self.get("wait") else { return Ok(default) };
+        let Some(text) = self.get("wait") else {
+            return Ok(default);
+        };
         // The only negative or fractional number that makes sense is the nearest in the range.
         match text.parse::<f64>() {
             Ok(ms) if ms.is_finite() => {

@@ -10,12 +10,13 @@ use lazyfox_core::job::Event;
 use lazyfox_core::limits;
 use lazyfox_store::{Loaded, Parts};
 
+use super::auth;
 use super::error::{ApiError, ApiResult, Code};
 use super::query::Params;
 use super::submit::Awaited;
-use super::{auth, views};
 use crate::app::App;
 use crate::keyring::Need;
+use crate::views;
 
 /// `GET|POST /status/{job}`, with `?ttl=` to set the job's remaining life.
 pub(super) async fn status(
@@ -26,7 +27,11 @@ pub(super) async fn status(
 ) -> ApiResult<Response> {
     let params = Params::of(&uri);
     let ttl_ms = params.number("ttl")?;
-    let need = if ttl_ms.is_some() { Need::Write } else { Need::Read };
+    let need = if ttl_ms.is_some() {
+        Need::Write
+    } else {
+        Need::Read
+    };
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, need).await?;
     let job = auth::job(&job)?;
     if let Some(ms) = ttl_ms {
@@ -34,7 +39,8 @@ pub(super) async fn status(
             let message = format!("ttl is {ms} ms, allowed are 1 to {}", limits::TTL_MS_MAX);
             return Err(ApiError::new(Code::InvalidQuery, message));
         }
-        app.apply(&endpoint, job, Event::SetTtl { ms }, None).await?;
+        app.apply(&endpoint, job, Event::SetTtl { ms }, None)
+            .await?;
         app.wakes.deadlines.notify_one();
     }
     Ok(views::job(&load(&app, &endpoint, job).await?).into_response())
@@ -53,8 +59,14 @@ pub(super) async fn status_sync(
 }
 
 async fn load(app: &App, endpoint: &EndpointId, job: JobId) -> ApiResult<Loaded> {
-    let parts = Parts { output: true, input: false };
-    app.store.load(endpoint, job, parts).await?.ok_or_else(ApiError::no_job)
+    let parts = Parts {
+        output: true,
+        input: false,
+    };
+    app.store
+        .load(endpoint, job, parts)
+        .await?
+        .ok_or_else(ApiError::no_job)
 }
 
 /// The job when it has ended, or as it is when the wait is over or the server stops.

@@ -18,8 +18,8 @@ use serde_json::value::RawValue;
 use super::auth::{self, Speaker};
 use super::body::{self, Read};
 use super::error::{ApiResult, Code};
-use super::json::{self, Object};
 use crate::app::App;
+use crate::json::{self, Object};
 
 /// What a result may have around its output: `{"output":…,"error":…}` and escapes.
 const ENVELOPE_BYTES: usize = 1024 * 1024;
@@ -38,7 +38,12 @@ struct Report<'a> {
 /// What a `job-done` means.
 enum Meaning {
     Progress(Bytes),
-    End { event: fn(Speaker<'_>, String) -> Event, error: String, output: Option<Bytes>, stop: bool },
+    End {
+        event: fn(Speaker<'_>, String) -> Event,
+        error: String,
+        output: Option<Bytes>,
+        stop: bool,
+    },
 }
 
 /// `POST job-done/{worker}/{job}`.
@@ -51,7 +56,9 @@ pub(super) async fn job_done(
     let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
     let body = body::bounded(request, app.config.bounds.result + ENVELOPE_BYTES).await?;
     // An id that no job can have is one that this worker cannot hold.
-    let Ok(job) = job.parse::<JobId>() else { return Ok(noted()) };
+    let Ok(job) = job.parse::<JobId>() else {
+        return Ok(noted());
+    };
     let (endpoint, worker) = (speaker.endpoint.clone(), speaker.worker.clone());
     let meaning = match body {
         Read::Whole(body) => meaning(&body, app.config.bounds.result),
@@ -62,12 +69,20 @@ pub(super) async fn job_done(
             let event = Event::Progress { worker };
             app.apply(&endpoint, job, event, Some(output)).await?;
         }
-        Meaning::End { event, error, output, stop } => {
+        Meaning::End {
+            event,
+            error,
+            output,
+            stop,
+        } => {
             if stop {
-                app.fleet.retire(&worker, "its handler asked for a fresh worker");
+                app.fleet
+                    .retire(&worker, "its handler asked for a fresh worker");
                 app.wakes.scale.notify_one();
             }
-            let applied = app.apply(&endpoint, job, event(speaker, error), output).await?;
+            let applied = app
+                .apply(&endpoint, job, event(speaker, error), output)
+                .await?;
             if let Applied::Refused(refused, _) = applied {
                 tracing::info!(job.id = %job, worker.id = %worker, why = %refused, "late result ignored");
             }
@@ -83,16 +98,26 @@ fn noted() -> Response {
 }
 
 fn completed(speaker: Speaker<'_>, _: String) -> Event {
-    Event::Complete { worker: speaker.worker }
+    Event::Complete {
+        worker: speaker.worker,
+    }
 }
 
 fn failed(speaker: Speaker<'_>, error: String) -> Event {
-    Event::Fail { worker: speaker.worker, error }
+    Event::Fail {
+        worker: speaker.worker,
+        error,
+    }
 }
 
 fn too_large(bytes: usize, limit: usize) -> Meaning {
     let error = format!("output of {bytes} bytes exceeds the limit of {limit} bytes");
-    Meaning::End { event: failed, error, output: None, stop: false }
+    Meaning::End {
+        event: failed,
+        error,
+        output: None,
+        stop: false,
+    }
 }
 
 fn meaning(body: &Bytes, limit: usize) -> Meaning {
@@ -111,11 +136,18 @@ fn meaning(body: &Bytes, limit: usize) -> Meaning {
         Ok(_) => "it changed while it was read".to_owned(),
     };
     let error = format!("the worker's result is not valid JSON: {why}");
-    Meaning::End { event: failed, error, output: None, stop: false }
+    Meaning::End {
+        event: failed,
+        error,
+        output: None,
+        stop: false,
+    }
 }
 
 fn understood(body: &Bytes, report: &Report<'_>, limit: usize) -> Meaning {
-    let output = report.output.map(|raw| body.slice_ref(raw.get().as_bytes()));
+    let output = report
+        .output
+        .map(|raw| body.slice_ref(raw.get().as_bytes()));
     if report.status == Some(Status::InProgress.as_str()) {
         // An update that is too large is skipped; the job goes on.
         let shown = output.filter(|output| output.len() <= limit);
@@ -128,11 +160,21 @@ fn understood(body: &Bytes, report: &Report<'_>, limit: usize) -> Meaning {
     }
     let stop = report.stop_pod;
     match report.error {
-        None => Meaning::End { event: completed, error: String::new(), output, stop },
+        None => Meaning::End {
+            event: completed,
+            error: String::new(),
+            output,
+            stop,
+        },
         Some(raw) => {
             // Clients want a string; anything else becomes its JSON text.
             let error = serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
-            Meaning::End { event: failed, error, output, stop }
+            Meaning::End {
+                event: failed,
+                error,
+                output,
+                stop,
+            }
         }
     }
 }
@@ -147,15 +189,23 @@ pub(super) async fn job_stream(
     let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
     let limit = app.config.bounds.result;
     let body = body::bounded(request, limit + ENVELOPE_BYTES).await?;
-    let Ok(job) = job.parse::<JobId>() else { return Ok(noted()) };
+    let Ok(job) = job.parse::<JobId>() else {
+        return Ok(noted());
+    };
     let chunks = match body {
         Read::Whole(body) => chunks(&body, app.config.bounds.chunk),
-        Read::TooLarge(bytes) => Err(format!("a chunk of {bytes} bytes exceeds the limit of {limit} bytes")),
+        Read::TooLarge(bytes) => Err(format!(
+            "a chunk of {bytes} bytes exceeds the limit of {limit} bytes"
+        )),
     };
     let failure = match chunks {
         Ok(chunks) => {
             let (endpoint, worker) = (&speaker.endpoint, &speaker.worker);
-            match app.store.append_chunks(endpoint, job, worker, chunks).await? {
+            match app
+                .store
+                .append_chunks(endpoint, job, worker, chunks)
+                .await?
+            {
                 ChunksKept::Kept => {
                     app.wakes.job(job);
                     None
@@ -170,7 +220,10 @@ pub(super) async fn job_stream(
         Err(why) => Some(why),
     };
     if let Some(error) = failure {
-        let event = Event::Fail { worker: speaker.worker, error };
+        let event = Event::Fail {
+            worker: speaker.worker,
+            error,
+        };
         app.apply(&speaker.endpoint, job, event, None).await?;
     }
     Ok(noted())
@@ -194,7 +247,9 @@ fn chunks(body: &Bytes, chunk_bytes: usize) -> Result<Vec<Bytes>, String> {
     if chunk.len() <= chunk_bytes || chunk.first() != Some(&b'"') {
         return Ok(vec![chunk]);
     }
-    let Ok(text) = serde_json::from_slice::<String>(&chunk) else { return Ok(vec![chunk]) };
+    let Ok(text) = serde_json::from_slice::<String>(&chunk) else {
+        return Ok(vec![chunk]);
+    };
     Ok(pieces(&text, chunk_bytes))
 }
 
@@ -208,7 +263,11 @@ fn pieces(text: &str, bytes: usize) -> Vec<Bytes> {
             cut += 1;
         }
         let (piece, tail) = rest.split_at(cut);
-        pieces.push(serde_json::to_vec(piece).expect("a string can be written to memory").into());
+        pieces.push(
+            serde_json::to_vec(piece)
+                .expect("a string can be written to memory")
+                .into(),
+        );
         rest = tail;
     }
     pieces

@@ -8,12 +8,13 @@ use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::job::Status;
 use lazyfox_store::Query;
 
+use super::auth;
 use super::error::{ApiError, ApiResult, Code};
-use super::json::{self, Object};
 use super::query::Params;
-use super::{auth, views};
 use crate::app::App;
+use crate::json::{self, Object};
 use crate::keyring::Need;
+use crate::views;
 
 const LIMIT: u64 = 50;
 const LIMIT_MAX: u64 = 100;
@@ -36,7 +37,9 @@ pub(super) async fn requests(
     });
     let limit = params.number("limit")?.unwrap_or(LIMIT);
     if limit == 0 || limit > LIMIT_MAX {
-        return Err(invalid(format!("limit is {limit}, allowed are 1 to {LIMIT_MAX}")));
+        return Err(invalid(format!(
+            "limit is {limit}, allowed are 1 to {LIMIT_MAX}"
+        )));
     }
     let query = Query {
         endpoint,

@@ -7,10 +7,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::limits;
 
-use super::error::{ApiError, ApiResult, Code};
-use super::json::{self, Object};
 use super::auth;
+use super::error::{ApiError, ApiResult, Code};
 use crate::app::App;
+use crate::json::{self, Object};
 
 /// `GET job-stop/{worker}`: `{"jobsToStop":[…]}` as soon as there are any, else 204 after 55 s. A worker
 /// that shall stop gets its 204 at once: its exit waits for this poll.
@@ -24,7 +24,9 @@ pub(super) async fn job_stop(
     let until = app.now().plus_ms(limits::STOP_POLL_MS);
     loop {
         let nothing = || Ok(StatusCode::NO_CONTENT.into_response());
-        let Some(mut calls) = app.fleet.calls(&speaker.worker) else { return nothing() };
+        let Some(mut calls) = app.fleet.calls(&speaker.worker) else {
+            return nothing();
+        };
         let jobs = app.fleet.tell_to_stop(&speaker.worker);
         if !jobs.is_empty() {
             tracing::info!(worker.id = %speaker.worker, ?jobs, "telling the worker to stop jobs");

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use lazyfox_core::job::Status;
 use lazyfox_core::limits;
 
-use super::error::{ApiError, ApiResult};
-use super::json::{self, Object};
-use super::query::Params;
 use super::auth;
+use super::error::{ApiError, ApiResult};
+use super::query::Params;
 use crate::app::App;
+use crate::json::{self, Object};
 use crate::keyring::Need;
 
 /// `GET|POST /stream/{job}?wait=`: chunks as soon as there are any; nothing when the wait is over.
@@ -27,14 +27,23 @@ pub(super) async fn stream(
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
     let job = auth::job(&job)?;
-    let until = app.now().plus_ms(Params::of(&uri).wait_ms(limits::STREAM_WAIT_MS)?);
+    let until = app
+        .now()
+        .plus_ms(Params::of(&uri).wait_ms(limits::STREAM_WAIT_MS)?);
     let mut watch = app.wakes.watch(job);
     loop {
-        let drained = app.store.drain(&endpoint, job, app.config.bounds.result).await?;
+        let drained = app
+            .store
+            .drain(&endpoint, job, app.config.bounds.result)
+            .await?;
         let drained = drained.ok_or_else(ApiError::no_job)?;
         let over = app.now() >= until || app.is_closing();
         if !drained.chunks.is_empty() || drained.status.is_terminal() || over {
-            let status = if drained.more { Status::InProgress } else { drained.status };
+            let status = if drained.more {
+                Status::InProgress
+            } else {
+                drained.status
+            };
             return Ok(answer(status, &drained.chunks));
         }
         tokio::select! {

@@ -14,10 +14,11 @@ use lazyfox_store::{Idempotency, NewJob, Submitted};
 use super::error::{ApiError, ApiResult, Code};
 use super::input::Submission;
 use super::query::Params;
-use super::{auth, body, read, views};
-use crate::app::App;
+use super::{auth, body, read};
+use crate::app::{App, JOBS};
 use crate::config::Endpoint;
 use crate::keyring::Need;
+use crate::views;
 use crate::{clock, secrets};
 
 /// `POST /run`: answered when the job is on disk.
@@ -43,7 +44,12 @@ pub(super) async fn runsync(
     let (endpoint, settings) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
     let wait_ms = Params::of(request.uri()).wait_ms(limits::WAIT_MS)?;
     let kept = submit(&app, &endpoint, settings, &headers, request, Mode::Runsync).await?;
-    let awaited = Awaited { app: &app, endpoint: &endpoint, job: kept.job, answered: false };
+    let awaited = Awaited {
+        app: &app,
+        endpoint: &endpoint,
+        job: kept.job,
+        answered: false,
+    };
     let response = read::when_ended(&app, &endpoint, kept.job, wait_ms, awaited).await?;
     Ok(views::with_job_id(response, kept.job))
 }
@@ -81,7 +87,13 @@ async fn submit(
     let idempotency = idempotency(headers, &body)?;
     let now = app.now();
     let id = JobId::new(now, clock::random(), mode == Mode::Runsync);
-    let job = Job::submitted(id, endpoint.clone(), terms, submission.webhook.is_some(), now);
+    let job = Job::submitted(
+        id,
+        endpoint.clone(),
+        terms,
+        submission.webhook.is_some(),
+        now,
+    );
     let new = NewJob {
         job,
         input: submission.input,
@@ -91,11 +103,14 @@ async fn submit(
     };
     match app.store.submit(new, now).await? {
         Submitted::Accepted => {
-            tracing::info!(job.id = %id, endpoint.id = %endpoint, "job accepted");
+            tracing::info!(target: JOBS, { job.id = %id, endpoint.id = %endpoint }, "job accepted");
             app.wakes.queue(endpoint).notify_one();
             app.wakes.scale.notify_one();
             app.wakes.deadlines.notify_one();
-            Ok(Kept { job: id, status: Status::InQueue })
+            Ok(Kept {
+                job: id,
+                status: Status::InQueue,
+            })
         }
         Submitted::Known(job, status) => Ok(Kept { job, status }),
         Submitted::Conflict(job) => Err(ApiError::new(
@@ -107,12 +122,15 @@ async fn submit(
 
 /// The header `Idempotency-Key`: two requests with the same key and body are one job.
 fn idempotency(headers: &HeaderMap, body: &[u8]) -> ApiResult<Option<Idempotency>> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
     let key = value.to_str().ok().filter(|key| !key.is_empty());
     match key.filter(|key| key.len() <= limits::IDEMPOTENCY_KEY_BYTES) {
-        Some(key) => {
-            Ok(Some(Idempotency { key: key.to_owned(), fingerprint: secrets::digest(body) }))
-        }
+        Some(key) => Ok(Some(Idempotency {
+            key: key.to_owned(),
+            fingerprint: secrets::digest(body),
+        })),
         None => Err(ApiError::new(
             Code::InvalidIdempotencyKey,
             format!(

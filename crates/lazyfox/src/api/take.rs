@@ -13,11 +13,11 @@ use lazyfox_store::{Ask, Handout};
 
 use super::auth::{self, Speaker};
 use super::error::{ApiError, ApiResult, Code};
-use super::json::{self, Object};
-use super::query::Params;
 use super::handout;
+use super::query::Params;
 use crate::app::App;
 use crate::clock;
+use crate::json::{self, Object};
 
 /// What was handed out this long ago has reached the worker if it ever will. Older SDK versions
 /// poll several times at once, and one poll may overtake the answer to another.
@@ -64,9 +64,14 @@ async fn take(
     let speaker = auth::worker(app, headers, endpoint, worker, Code::WorkerRefused)?;
     let params = Params::of(uri);
     let now = app.now();
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|value| value.to_str().ok());
     let version = agent.and_then(Version::from_user_agent);
-    if app.fleet.polled(&speaker.endpoint, &speaker.worker, version, now) {
+    if app
+        .fleet
+        .polled(&speaker.endpoint, &speaker.worker, version, now)
+    {
         let version = version.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
         tracing::info!(
             worker.id = %speaker.worker, endpoint.id = %speaker.endpoint, sdk = %version,
@@ -86,7 +91,9 @@ async fn take(
         Shape::Object => 1,
         Shape::Array => params.number("batch_size").ok().flatten().unwrap_or(1),
     };
-    let count = usize::try_from(count).unwrap_or(1).clamp(1, limits::BATCH_MAX);
+    let count = usize::try_from(count)
+        .unwrap_or(1)
+        .clamp(1, limits::BATCH_MAX);
     wait_for_work(app, &speaker, count, disowns_before, shape).await
 }
 
@@ -97,7 +104,11 @@ async fn wait_for_work(
     mut disowns_before: Option<Timestamp>,
     shape: Shape,
 ) -> ApiResult<Response> {
-    let Speaker { endpoint, settings, worker } = speaker;
+    let Speaker {
+        endpoint,
+        settings,
+        worker,
+    } = speaker;
     let jitter_ms = clock::roll(limits::POLL_MS_MAX - limits::POLL_MS_MIN);
     let until = app.now().plus_ms(limits::POLL_MS_MIN + jitter_ms);
     let queue = app.wakes.queue(endpoint);
@@ -106,13 +117,17 @@ async fn wait_for_work(
         // Registered before the store is asked, so that a job that comes in between is not missed.
         let mut woken = std::pin::pin!(queue.notified());
         woken.as_mut().enable();
-        let Some(mut calls) = app.fleet.calls(worker) else { return nothing() };
+        let Some(mut calls) = app.fleet.calls(worker) else {
+            return nothing();
+        };
         if app.is_closing() {
             let message = "the server is shutting down, ask again in 5 seconds";
             return Err(ApiError::new(Code::WorkerRefused, message));
         }
         if app.fleet.is_retired(worker) {
-            app.clock.sleep_until(app.now().plus_ms(RETIRED_HOLD_MS)).await;
+            app.clock
+                .sleep_until(app.now().plus_ms(RETIRED_HOLD_MS))
+                .await;
             return nothing();
         }
         let ask = Ask {
@@ -145,7 +160,11 @@ async fn wait_for_work(
 
 /// The job as the handler sees it.
 fn job(app: &App, handout: &Handout) -> Bytes {
-    let Handout { job, input, secrets } = handout;
+    let Handout {
+        job,
+        input,
+        secrets,
+    } = handout;
     let mut object = Object::with_payload(input.len());
     object.string("id", &job.id.to_string());
     object.raw("input", input);

@@ -28,14 +28,20 @@ fn an_endpoint_is_laid_over_the_defaults() {
     assert_eq!(endpoint("a").scale.workers_max, 7);
     assert_eq!(endpoint("a").working_dir, Path::new("/base/h"));
     assert_eq!(endpoint("b").scale.workers_max, 1);
-    assert_eq!(endpoint("b").scale.scaler, Scaler::RequestCount { per_worker: 4 });
+    assert_eq!(
+        endpoint("b").scale.scaler,
+        Scaler::RequestCount { per_worker: 4 }
+    );
     assert_eq!(config.data, Path::new("/base/lazyfox-data"));
 }
 
 #[test]
 fn unknown_keys_name_their_line() {
     let text = error("[endpoints.a]\ncommand = [\"x\"]\nworker_max = 3\n");
-    assert!(text.contains("line 3") && text.contains("worker_max"), "{text}");
+    assert!(
+        text.contains("line 3") && text.contains("worker_max"),
+        "{text}"
+    );
     let text = error("[sever]\nlisten = \"x\"\n");
     assert!(text.contains("line 1") && text.contains("sever"), "{text}");
 }
@@ -43,16 +49,40 @@ fn unknown_keys_name_their_line() {
 #[test]
 fn wrong_values_name_key_value_and_range() {
     let cases = [
-        ("[endpoints.a]\nretries_max = 11", "endpoints.a: retries_max is 11, allowed are 0 to 10"),
-        ("[endpoints.a]\nexecution_timeout_s = 4", "execution_timeout_s is 4, allowed are 0 (no limit) and 5 to 604800"),
-        ("[endpoints.a]\nttl_s = 9", "ttl_s is 9, allowed are 10 to 604800"),
-        ("[endpoints.a]\nworkers_min = 4", "workers_min is 4, more than workers_max, which is 3"),
+        (
+            "[endpoints.a]\nretries_max = 11",
+            "endpoints.a: retries_max is 11, allowed are 0 to 10",
+        ),
+        (
+            "[endpoints.a]\nexecution_timeout_s = 4",
+            "execution_timeout_s is 4, allowed are 0 (no limit) and 5 to 604800",
+        ),
+        (
+            "[endpoints.a]\nttl_s = 9",
+            "ttl_s is 9, allowed are 10 to 604800",
+        ),
+        (
+            "[endpoints.a]\nworkers_min = 4",
+            "workers_min is 4, more than workers_max, which is 3",
+        ),
         ("[endpoints.a]\ncommand = []", "command is empty"),
-        ("[endpoints.serverless]", "endpoints.serverless: the name is reserved"),
-        ("[endpoints.\"a b\"]", "endpoints.a b: the name must be 1 to 64 characters"),
-        ("[server]\nresult_bytes = 1", "server.result_bytes is 1 bytes, allowed are 1024 to"),
+        (
+            "[endpoints.serverless]",
+            "endpoints.serverless: the name is reserved",
+        ),
+        (
+            "[endpoints.\"a b\"]",
+            "endpoints.a b: the name must be 1 to 64 characters",
+        ),
+        (
+            "[server]\nresult_bytes = 1",
+            "server.result_bytes is 1 bytes, allowed are 1024 to",
+        ),
         ("[server]\nauth = \"maybe\"", "unknown variant `maybe`"),
-        ("[server]\nshutdown_s = 29", "server.shutdown_s is 29, allowed are 0 to 28"),
+        (
+            "[server]\nshutdown_s = 29",
+            "server.shutdown_s is 29, allowed are 0 to 28",
+        ),
     ];
     for (text, expected) in cases {
         let error = error(text);
@@ -65,6 +95,8 @@ fn no_keys_only_on_loopback() {
     let config = Config::parse("[server]\nauth = \"none\"", Path::new(".")).unwrap();
     assert!(config.check_address("127.0.0.1:1".parse().unwrap()).is_ok());
     assert!(config.check_address("[::1]:1".parse().unwrap()).is_ok());
-    let refused = config.check_address("0.0.0.0:1".parse().unwrap()).unwrap_err();
+    let refused = config
+        .check_address("0.0.0.0:1".parse().unwrap())
+        .unwrap_err();
     assert!(refused.to_string().contains("auth"), "{refused}");
 }

@@ -48,9 +48,8 @@ fn broken_bodies_are_explained() {
 
 #[test]
 fn deep_nesting_is_refused_without_recursion() {
-    let nested = |levels: usize| {
-        format!("{{\"input\":{}{}}}", "[".repeat(levels), "]".repeat(levels))
-    };
+    let nested =
+        |levels: usize| format!("{{\"input\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
     assert!(error(nested(10_000)).contains("nested 10001 levels deep, allowed are 512"));
     assert!(parse(nested(511)).is_ok());
 }
@@ -59,16 +58,28 @@ fn deep_nesting_is_refused_without_recursion() {
 fn policies() {
     let policy = |text: &str| parse(format!("{{\"input\":1,\"policy\":{text}}}"));
     let asked = policy("{\"executionTimeout\": 6000.0, \"ttl\": 10000, \"lowPriority\": true}");
-    let expected =
-        Asked { execution_timeout_ms: Some(6_000), ttl_ms: Some(10_000), low_priority: true };
+    let expected = Asked {
+        execution_timeout_ms: Some(6_000),
+        ttl_ms: Some(10_000),
+        low_priority: true,
+    };
     assert_eq!(asked.unwrap().asked, expected);
     assert_eq!(policy("null").unwrap().asked, Asked::default());
     assert_eq!(policy("{\"ttl\": null}").unwrap().asked, Asked::default());
     for (text, expected) in [
         ("7", "policy is 7, it should be an object"),
-        ("{\"ttl\": \"soon\"}", "policy.ttl is \\\"soon\\\", it should be a whole number"),
-        ("{\"executionTimeout\": 1.5}", "policy.executionTimeout is 1.5"),
-        ("{\"lowPriority\": 1}", "policy.lowPriority is 1, it should be true or false"),
+        (
+            "{\"ttl\": \"soon\"}",
+            "policy.ttl is \\\"soon\\\", it should be a whole number",
+        ),
+        (
+            "{\"executionTimeout\": 1.5}",
+            "policy.executionTimeout is 1.5",
+        ),
+        (
+            "{\"lowPriority\": 1}",
+            "policy.lowPriority is 1, it should be true or false",
+        ),
     ] {
         let error = format!("{:?}", policy(text).unwrap_err());
         assert!(error.contains(expected), "{text}: {error}");
@@ -79,12 +90,23 @@ fn policies() {
 fn webhooks() {
     let webhook = |text: &str| parse(format!("{{\"input\":1,\"webhook\":{text}}}"));
     let url = "https://hooks.example.org/x?y=1";
-    assert_eq!(webhook(&format!("\"{url}\"")).unwrap().webhook.as_deref(), Some(url));
+    assert_eq!(
+        webhook(&format!("\"{url}\"")).unwrap().webhook.as_deref(),
+        Some(url)
+    );
     assert_eq!(webhook("null").unwrap().webhook, None);
-    let long = format!("\"https://x.example/{}\"", "a".repeat(limits::WEBHOOK_BYTES));
-    for bad in
-        ["\"\"", "\"not a url\"", "\"ftp://x.example/\"", "7", "\"https://u:p@x.example/\"", &long]
-    {
+    let long = format!(
+        "\"https://x.example/{}\"",
+        "a".repeat(limits::WEBHOOK_BYTES)
+    );
+    for bad in [
+        "\"\"",
+        "\"not a url\"",
+        "\"ftp://x.example/\"",
+        "7",
+        "\"https://u:p@x.example/\"",
+        &long,
+    ] {
         assert!(webhook(bad).is_err(), "{bad}");
     }
     let alias = parse(format!("{{\"input\":1,\"webhookV2\":\"{url}\"}}")).unwrap();
@@ -94,11 +116,15 @@ fn webhooks() {
 #[test]
 fn s3_configs_name_what_is_missing_and_show_nothing() {
     let s3 = |text: &str| parse(format!("{{\"input\":1,\"s3Config\":{text}}}"));
-    let whole = "{\"accessId\":\"a\",\"accessSecret\":\"hush\",\"bucketName\":\"b\",\"endpointUrl\":\"c\"}";
+    let whole =
+        "{\"accessId\":\"a\",\"accessSecret\":\"hush\",\"bucketName\":\"b\",\"endpointUrl\":\"c\"}";
     assert_eq!(s3(whole).unwrap().s3_config.unwrap(), whole.as_bytes());
     let missing = whole.replace("bucketName", "bucket");
     let error = format!("{:?}", s3(&missing).unwrap_err());
-    assert!(error.contains("s3Config.bucketName is missing") && !error.contains("hush"), "{error}");
+    assert!(
+        error.contains("s3Config.bucketName is missing") && !error.contains("hush"),
+        "{error}"
+    );
     assert!(s3("[]").is_err());
     assert!(s3(&whole.replace("\"hush\"", "7")).is_err());
 }

@@ -6,17 +6,17 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 
 /// A JSON object under construction.
-pub(super) struct Object {
+pub(crate) struct Object {
     text: Vec<u8>,
 }
 
 impl Object {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { text: vec![b'{'] }
     }
 
     /// One that will hold a payload of this size.
-    pub(super) fn with_payload(bytes: usize) -> Self {
+    pub(crate) fn with_payload(bytes: usize) -> Self {
         let mut text = Vec::with_capacity(bytes + 512);
         text.push(b'{');
         Self { text }
@@ -31,23 +31,23 @@ impl Object {
         self.text.extend_from_slice(b"\":");
     }
 
-    pub(super) fn string(&mut self, name: &str, value: &str) {
+    pub(crate) fn string(&mut self, name: &str, value: &str) {
         self.name(name);
         serde_json::to_writer(&mut self.text, value).expect("a string can be written to memory");
     }
 
-    pub(super) fn number(&mut self, name: &str, value: impl itoa::Whole) {
+    pub(crate) fn number(&mut self, name: &str, value: impl itoa::Whole) {
         self.name(name);
         value.write(&mut self.text);
     }
 
     /// A field whose value is JSON already.
-    pub(super) fn raw(&mut self, name: &str, json: &[u8]) {
+    pub(crate) fn raw(&mut self, name: &str, json: &[u8]) {
         self.name(name);
         self.text.extend_from_slice(json);
     }
 
-    pub(super) fn into_bytes(mut self) -> Bytes {
+    pub(crate) fn into_bytes(mut self) -> Bytes {
         self.text.push(b'}');
         self.text.into()
     }
@@ -60,7 +60,7 @@ impl IntoResponse for Object {
 }
 
 /// A 200 with a JSON body.
-pub(super) fn respond(body: Body) -> Response<Body> {
+pub(crate) fn respond(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -68,10 +68,10 @@ pub(super) fn respond(body: Body) -> Response<Body> {
 }
 
 /// Whole numbers, as the wire wants them.
-pub(super) mod itoa {
+pub(crate) mod itoa {
     use std::io::Write as _;
 
-    pub(in crate::api) trait Whole {
+    pub(crate) trait Whole {
         fn write(self, to: &mut Vec<u8>);
     }
 
@@ -89,7 +89,7 @@ pub(super) mod itoa {
 }
 
 /// Joins JSON documents to an array.
-pub(super) fn array(items: impl IntoIterator<Item = Bytes>) -> Vec<u8> {
+pub(crate) fn array(items: impl IntoIterator<Item = Bytes>) -> Vec<u8> {
     let mut text = vec![b'['];
     for item in items {
         if text.len() > 1 {
@@ -103,7 +103,7 @@ pub(super) fn array(items: impl IntoIterator<Item = Bytes>) -> Vec<u8> {
 
 /// Makes JSON of what Python's encoder writes for numbers that JSON does not have: `NaN`,
 /// `Infinity` and `-Infinity` outside of strings become `null`. `None` when there is none of them.
-pub(super) fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
     let mut clean = Vec::with_capacity(text.len());
     let mut rest = text;
     let mut in_string = false;
@@ -118,8 +118,9 @@ pub(super) fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
             }
         } else if byte == b'"' {
             in_string = true;
-        } else if let Some(word) =
-            [&b"NaN"[..], b"Infinity", b"-Infinity"].into_iter().find(|word| rest.starts_with(word))
+        } else if let Some(word) = [&b"NaN"[..], b"Infinity", b"-Infinity"]
+            .into_iter()
+            .find(|word| rest.starts_with(word))
         {
             clean.extend_from_slice(b"null");
             rest = &rest[word.len()..];
@@ -133,7 +134,7 @@ pub(super) fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The deepest nesting of a JSON text, counted without recursion.
-pub(super) fn depth(text: &[u8]) -> usize {
+pub(crate) fn depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {

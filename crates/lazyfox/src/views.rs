@@ -1,23 +1,34 @@
 //! Jobs as clients see them. `s3Config`, the policy and keys are in none of these.
 
 use axum::response::Response;
+use bytes::Bytes;
 use lazyfox_core::id::JobId;
 use lazyfox_core::job::{Job, Status};
 use lazyfox_store::Loaded;
 use serde_json::value::RawValue;
 
-use super::json::Object;
+use crate::json::Object;
 
 /// The job object of `/status`, `/runsync`, `/status-sync` and of webhooks.
-pub(super) fn job(loaded: &Loaded) -> Object {
+pub(crate) fn job(loaded: &Loaded) -> Object {
     let output = loaded.output.as_deref();
     let mut object = Object::with_payload(output.map_or(0, <[u8]>::len));
     fields(&mut object, &loaded.job, output);
     object
 }
 
+/// What a webhook receives: the job object with its input and the webhook's own URL.
+pub(crate) fn webhook(loaded: &Loaded, url: &str) -> Bytes {
+    let mut object = job(loaded);
+    if let Some(input) = &loaded.input {
+        object.raw("input", input);
+    }
+    object.string("webhook", url);
+    object.into_bytes()
+}
+
 /// The same for a list: without the output.
-pub(super) fn listed(job: &Job) -> Object {
+pub(crate) fn listed(job: &Job) -> Object {
     let mut object = Object::new();
     fields(&mut object, job, None);
     object
@@ -65,7 +76,7 @@ fn detail(error: &str) -> Option<&RawValue> {
 }
 
 /// `{"id","status"}`: the answer to what changes a job.
-pub(super) fn brief(job: JobId, status: Status) -> Object {
+pub(crate) fn brief(job: JobId, status: Status) -> Object {
     let mut object = Object::new();
     object.string("id", &job.to_string());
     object.string("status", status.as_str());
@@ -73,7 +84,7 @@ pub(super) fn brief(job: JobId, status: Status) -> Object {
 }
 
 /// A response that names its job in a header too, for callers that lose the body.
-pub(super) fn with_job_id(mut response: Response, job: JobId) -> Response {
+pub(crate) fn with_job_id(mut response: Response, job: JobId) -> Response {
     if let Ok(value) = job.to_string().parse() {
         response.headers_mut().insert("x-job-id", value);
     }

@@ -1,0 +1,118 @@
+//! The command line.
+
+mod key;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::app::JOBS;
+use crate::{client, dev, serve};
+
+const HELP: &str = "\
+Start here:
+  lazyfox dev handler.py                     serve one handler on this machine
+  lazyfox serve --config lazyfox.toml        serve several endpoints
+  lazyfox runsync hello '{\"name\": \"fox\"}'    run a job and wait for its result
+
+Clients written for Runpod Serverless work with the URL http://127.0.0.1:8000/v2/ENDPOINT.";
+
+/// A self-hosted serverless job platform: a durable queue, and workers that start when there is work
+#[derive(Debug, Parser)]
+#[command(name = "lazyfox", version, after_help = HELP, subcommand_required = true)]
+pub struct Cli {
+    #[command(flatten)]
+    connection: client::Connection,
+    /// What the server logs to standard error: error, warn, info, debug (which adds a line for each
+    /// step of each job) or trace
+    #[arg(
+        long,
+        global = true,
+        env = "LAZYFOX_LOG",
+        value_name = "LEVEL",
+        help_heading = "Log"
+    )]
+    log: Option<LevelFilter>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
+enum Command {
+    /// Serve one Python handler, with its environment made from the requirements.txt beside it
+    Dev(dev::Args),
+    /// Serve the endpoints of a configuration file
+    Serve(serve::Args),
+    /// Make, list and revoke API keys
+    Key(key::Args),
+    #[command(flatten)]
+    Client(client::ClientCommand),
+}
+
+/// Runs the command that the arguments ask for.
+pub async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Dev(args) => {
+            log(
+                cli.log.unwrap_or(LevelFilter::INFO),
+                LevelFilter::INFO,
+                Style::Terse,
+            );
+            dev::main(args).await
+        }
+        Command::Serve(args) => {
+            let level = cli.log.unwrap_or(LevelFilter::INFO);
+            // Thousands of lines a second help nobody; whoever wants them asks for debug.
+            let jobs = if level >= LevelFilter::DEBUG {
+                level
+            } else {
+                level.min(LevelFilter::WARN)
+            };
+            log(level, jobs, Style::Full);
+            serve::main(args).await
+        }
+        Command::Key(args) => key::main(args),
+        Command::Client(command) => return client::main(command, cli.connection).await,
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("error: {e:#}");
+        ExitCode::from(2)
+    })
+}
+
+#[derive(PartialEq, Eq)]
+enum Style {
+    /// For a person who watches: no times, no modules.
+    Terse,
+    /// For a file.
+    Full,
+}
+
+fn log(level: LevelFilter, jobs: LevelFilter, style: Style) {
+    let filter = Targets::new()
+        .with_target("lazyfox", level)
+        .with_target(JOBS, jobs);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    match style {
+        Style::Terse => registry
+            .with(lines.without_time().with_target(false))
+            .init(),
+        Style::Full => registry.with(lines).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,237 @@
+//! `lazyfox dev handler.py`: one handler, one command, the same API as in production.
+
+mod terminal;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use lazyfox_core::id::EndpointId;
+use lazyfox_core::scale::Settings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::terminal::Terminal;
+use crate::client;
+use crate::clock::Clock;
+use crate::config::{Auth, Config, Endpoint};
+use crate::python_env;
+use crate::server::{self, Server};
+
+const HELP: &str = "\
+Examples:
+  lazyfox dev handler.py
+  lazyfox dev handler.py --send '{\"input\": {\"name\": \"fox\"}}' | jq .output
+  lazyfox dev handler.py --send @test_input.json --env MODEL=small
+
+The handler is an ordinary one for the public `runpod` Python SDK. What it needs stands in the
+requirements.txt beside it. Its working directory is made anew for each worker and shows the
+files beside the handler; new files go with the worker.";
+
+/// Arguments of `lazyfox dev`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// The handler: a Python file that calls runpod.serverless.start
+    #[arg(value_name = "HANDLER.PY")]
+    handler: PathBuf,
+    /// Run this one job, print it as JSON, and exit: 0 when it completed, else 1
+    #[arg(long, value_name = "JSON|@FILE")]
+    send: Option<String>,
+    /// Name of the endpoint [default: the name of the handler's directory]
+    #[arg(long, value_name = "NAME")]
+    endpoint: Option<String>,
+    /// Address and port to listen on [default: 127.0.0.1:8000, with --send any free port]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Directory of the database and of the Python environment [default: .lazyfox beside the handler]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Most workers at a time
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers_max: u32,
+    /// How long a worker without work stays, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    idle_timeout: u64,
+    /// Added to the worker's environment; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// The Python to make the environment with; one inside a virtual environment is used as it is
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("it should be KEY=VALUE".to_owned()),
+    }
+}
+
+/// Serves one handler until Ctrl-C, or runs one job.
+///
+/// # Errors
+/// Says what to change.
+pub async fn main(args: Args) -> Result<ExitCode> {
+    let handler = handler(&args.handler)?;
+    let dir = handler
+        .parent()
+        .context("the handler has no directory")?
+        .to_path_buf();
+    let (config, endpoint) = configured(&args, &handler, &dir).await?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let listener = server::bind(&config.listen).await?;
+    let data = config.data.clone();
+    let server =
+        Server::start(config, listener, Clock::system(), Arc::new(Terminal::new())).await?;
+    let key = server::first_key(&server.app).await?;
+    let url = format!("http://{}", server.address());
+
+    let code = if let Some(input) = args.send {
+        tokio::select! {
+            code = client::run_one(&url, key.as_deref(), endpoint.as_str(), &input) => code,
+            _ = interrupt.recv() => ExitCode::from(130),
+            _ = terminate.recv() => ExitCode::from(143),
+        }
+    } else {
+        welcome(&url, key.as_deref(), &endpoint, &data, &dir);
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        eprintln!("Stopping: running jobs may finish. Ctrl-C again ends them.");
+        ExitCode::SUCCESS
+    };
+    server.stop(second(&mut interrupt, &mut terminate)).await;
+    Ok(code)
+}
+
+async fn second(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn handler(path: &Path) -> Result<PathBuf> {
+    let found = path
+        .canonicalize()
+        .with_context(|| format!("there is no handler {}", path.display()))?;
+    if found.is_dir() {
+        bail!(
+            "{} is a directory; name the Python file in it",
+            path.display()
+        );
+    }
+    Ok(found)
+}
+
+async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, EndpointId)> {
+    let data = match &args.data {
+        Some(data) => std::path::absolute(data)?,
+        None => dir.join(".lazyfox"),
+    };
+    std::fs::create_dir_all(&data).with_context(|| {
+        format!(
+            "cannot make {}; name another directory with --data",
+            data.display()
+        )
+    })?;
+    // Nothing in there belongs into the user's repository.
+    std::fs::write(data.join(".gitignore"), "*\n").with_context(|| {
+        format!(
+            "cannot write in {}; name another directory with --data",
+            data.display()
+        )
+    })?;
+    let python = python(
+        handler.to_path_buf(),
+        data.join("python"),
+        args.python.clone(),
+    )
+    .await?;
+
+    let endpoint = endpoint(args, handler, dir)?;
+    let listen = match (&args.listen, &args.send) {
+        (Some(listen), _) => listen.clone(),
+        (None, Some(_)) => "127.0.0.1:0".to_owned(),
+        (None, None) => "127.0.0.1:8000".to_owned(),
+    };
+    let loopback = ["127.", "localhost:", "[::1]:"]
+        .iter()
+        .any(|own| listen.starts_with(own));
+    let shipped = Endpoint::shipped();
+    let settings = Endpoint {
+        command: Some(vec![
+            python.display().to_string(),
+            "-u".to_owned(),
+            handler.display().to_string(),
+        ]),
+        working_dir: dir.to_path_buf(),
+        env: args.env.iter().cloned().collect(),
+        scale: Settings {
+            workers_max: args.workers_max,
+            idle_timeout_ms: args.idle_timeout.saturating_mul(1000),
+            ..shipped.scale
+        },
+        // Somebody is watching: better the reason now than a job that waits.
+        fail_after_starts: 1,
+        ..shipped
+    };
+    let config = Config {
+        listen,
+        data,
+        auth: if loopback { Auth::None } else { Auth::Keys },
+        endpoints: BTreeMap::from([(endpoint.clone(), settings)]),
+        ..Config::empty()
+    };
+    Ok((config, endpoint))
+}
+
+async fn python(handler: PathBuf, envs_dir: PathBuf, python: Option<String>) -> Result<PathBuf> {
+    let prepare = move || {
+        let request = python_env::Request {
+            handler: &handler,
+            requirements: None,
+            envs_dir: &envs_dir,
+            python: python.as_deref(),
+        };
+        python_env::prepare(&request, |line| eprintln!("{line}"))
+    };
+    let prepared = tokio::task::spawn_blocking(prepare)
+        .await
+        .context("the preparation broke off")??;
+    Ok(prepared.python)
+}
+
+fn endpoint(args: &Args, handler: &Path, dir: &Path) -> Result<EndpointId> {
+    if let Some(name) = &args.endpoint {
+        return name
+            .parse()
+            .map_err(|e| anyhow::anyhow!("--endpoint {name:?} {e}"));
+    }
+    let names = [dir.file_name(), handler.file_stem()];
+    let fit = names
+        .into_iter()
+        .flatten()
+        .find_map(|name| name.to_str()?.parse().ok());
+    fit.context("the directory's name is not fit for an endpoint; choose one with --endpoint NAME")
+}
+
+fn welcome(url: &str, key: Option<&str>, endpoint: &EndpointId, data: &Path, dir: &Path) {
+    let input = if dir.join("test_input.json").exists() {
+        format!("@{}", dir.join("test_input.json").display())
+    } else {
+        "{\"input\": {\"name\": \"fox\"}}".to_owned()
+    };
+    let auth = key
+        .map(|key| format!(" \\\n    -H 'Authorization: Bearer {key}'"))
+        .unwrap_or_default();
+    eprintln!(
+        "\n  Endpoint  {url}/v2/{endpoint}\n  Data      {}\n\n  Try it:\n\n  curl -s {url}/v2/{endpoint}/runsync{auth} \\\n    \
+         -H 'Content-Type: application/json' -d '{input}'\n\n  The first job starts a worker. Ctrl-C stops.\n",
+        data.display()
+    );
+}

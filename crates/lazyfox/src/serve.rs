@@ -1,0 +1,115 @@
+//! `lazyfox serve`: endpoints from a configuration file, until a signal.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lazyfox_core::id::{EndpointId, WorkerId};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::Clock;
+use crate::config::{Config, DEFAULTS, StoreKind};
+use crate::providers::Output;
+use crate::server::{self, Server};
+
+/// Arguments of `lazyfox serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file [default: lazyfox.toml in this directory]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on; wins over server.listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Directory of the database and of the workers' files; wins over server.data
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where jobs are kept; wins over server.store
+    #[arg(long, value_name = "KIND")]
+    store: Option<StoreKind>,
+    /// Print every setting with its default and its meaning, and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Says what to change.
+pub async fn main(args: Args) -> Result<ExitCode> {
+    let mut stdout = std::io::stdout();
+    if args.print_config {
+        stdout.write_all(DEFAULTS.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = configured(&args)?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let listener = server::bind(&config.listen).await?;
+    let patience = Duration::from_millis(config.shutdown_ms);
+    let server = Server::start(config, listener, Clock::system(), Arc::new(ToLog)).await?;
+    if let Some(key) = server::first_key(&server.app).await? {
+        writeln!(
+            stdout,
+            "admin key (shown once, only its hash is kept): {key}"
+        )?;
+    }
+    writeln!(stdout, "ready on http://{}", server.address())?;
+    stdout.flush()?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(
+        "stopping; running jobs have {} s to finish",
+        patience.as_secs()
+    );
+    server
+        .stop(async {
+            tokio::select! {
+                () = tokio::time::sleep(patience) => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configured(args: &Args) -> Result<Config> {
+    let default = PathBuf::from("lazyfox.toml");
+    let mut config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None if default.exists() => Config::read(&default)?,
+        None => {
+            anyhow::bail!(
+                "there is no lazyfox.toml here; write one (`lazyfox serve --print-config` shows \
+                 every setting), name it with --config, or try `lazyfox dev handler.py`"
+            )
+        }
+    };
+    if let Some(listen) = &args.listen {
+        config.listen.clone_from(listen);
+    }
+    if let Some(data) = &args.data {
+        config.data.clone_from(data);
+    }
+    if let Some(store) = args.store {
+        config.store = store;
+    }
+    if config.endpoints.is_empty() {
+        tracing::warn!("the configuration has no [endpoints.NAME]: there is nothing to submit to");
+    }
+    Ok(config)
+}
+
+/// Workers' output goes to the log.
+struct ToLog;
+
+impl Output for ToLog {
+    fn line(&self, endpoint: &EndpointId, worker: &WorkerId, line: &str) {
+        tracing::info!(target: "lazyfox::worker", { endpoint.id = %endpoint, worker.id = %worker }, "{line}");
+    }
+}

@@ -1,0 +1,277 @@
+//! A server from its start to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use lazyfox_core::id::WorkerId;
+use lazyfox_store::memory::MemoryStore;
+use lazyfox_store::sqlite::SqliteStore;
+use lazyfox_store::{HolderEvent, Store};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+use crate::api;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Auth, Config, StoreKind};
+use crate::fleet::Fleet;
+use crate::keyring::KeyRing;
+use crate::passes;
+use crate::providers::process::ProcessProvider;
+use crate::providers::{Output, Provider, Stop};
+use crate::secrets::ServerKey;
+use crate::wake::Wakes;
+use crate::webhooks::Sender;
+
+/// How long a connection may take to send a request's head, which is also how long it may be idle.
+/// Workers that find their idle connection closed at the moment of a post lose the result, and they drop
+/// idle connections themselves after 15 s; so this is far longer.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long connections may take to send what they have when the server ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long killed workers may take to be gone.
+const LAST_ENDS: Duration = Duration::from_secs(5);
+/// Pause after the system refused a connection, typically because there are too many.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A running server.
+pub struct Server {
+    /// What its parts share.
+    pub app: Arc<App>,
+    address: SocketAddr,
+    provider: Arc<dyn Provider>,
+    passes: JoinSet<()>,
+    accepting: tokio::task::JoinHandle<()>,
+    ending: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Opens the store, finds the workers of an earlier run, and serves.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or the address is not fit for the configuration.
+    pub async fn start(
+        config: Config,
+        listener: TcpListener,
+        clock: Clock,
+        output: Arc<dyn Output>,
+    ) -> Result<Self> {
+        let address = listener
+            .local_addr()
+            .context("cannot tell the address to listen on")?;
+        config.check_address(address)?;
+        let now = clock.now();
+        let (store, key): (Arc<dyn Store>, ServerKey) = match config.store {
+            StoreKind::Memory => (Arc::new(MemoryStore::new(now)), ServerKey::ephemeral()),
+            StoreKind::Sqlite => {
+                let data = config.data.clone();
+                let open = move || -> Result<(Arc<dyn Store>, ServerKey)> {
+                    let store = SqliteStore::open(&data, now)?;
+                    Ok((Arc::new(store), ServerKey::load(&data)?))
+                };
+                tokio::task::spawn_blocking(open)
+                    .await
+                    .context("opening the store broke off")??
+            }
+        };
+        let worker_url = config
+            .worker_url
+            .clone()
+            .unwrap_or_else(|| reachable(address));
+        let app = Arc::new(App {
+            store,
+            clock: clock.clone(),
+            wakes: Wakes::default(),
+            fleet: Fleet::default(),
+            key,
+            keys: KeyRing::default(),
+            worker_url,
+            closing: watch::Sender::new(false),
+            config,
+        });
+        let (ends, ended) = tokio::sync::mpsc::unbounded_channel();
+        let workers_dir = app.config.data.join("workers");
+        let provider: Arc<dyn Provider> = Arc::new(ProcessProvider::open(
+            workers_dir,
+            std::env::vars_os().collect(),
+            output,
+            ends,
+            move || clock.now(),
+        )?);
+        for found in provider.list() {
+            tracing::info!(worker.id = %found.worker, "found a worker of an earlier run");
+            app.fleet
+                .adopted(&found.endpoint, &found.worker, found.started_at, now);
+        }
+        let passes = passes::start(&app, &provider, ended, Sender::new()?);
+        let ending = watch::Sender::new(false);
+        let router = api::router(Arc::clone(&app));
+        let accepting = tokio::spawn(accept(listener, router, ending.subscribe()));
+        Ok(Self {
+            app,
+            address,
+            provider,
+            passes,
+            accepting,
+            ending,
+        })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether anybody holds a job that a worker of this server runs.
+    async fn works(&self) -> bool {
+        let managed = self.app.fleet.all_managed();
+        let surveys = self.app.store.survey().await.unwrap_or_default();
+        let mut holders = surveys.iter().flat_map(|survey| &survey.holders);
+        holders.any(|(worker, _)| managed.contains(worker))
+    }
+
+    /// Stops: no new jobs and no new waits, callers that wait get the present state, running jobs may
+    /// finish until `patience` is over, then workers are ended and their jobs wait again.
+    pub async fn stop(mut self, patience: impl Future<Output = ()>) {
+        self.app.closing.send_replace(true);
+        tokio::select! {
+            () = self.until_quiet() => {}
+            () = patience => tracing::info!("ending workers that still run"),
+        }
+        self.end_workers().await;
+        self.ending.send_replace(true);
+        let _ = tokio::time::timeout(LAST_WORDS * 2, &mut self.accepting).await;
+        self.passes.shutdown().await;
+        // The store's last reference goes with the app: its thread commits what it was given.
+    }
+
+    async fn until_quiet(&self) {
+        // Results are told to the scale pass too, which takes one of two wake-ups; so look anyway.
+        while self.works().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn end_workers(&self) {
+        let workers: Vec<WorkerId> = self
+            .provider
+            .list()
+            .into_iter()
+            .map(|found| found.worker)
+            .collect();
+        for worker in &workers {
+            let now = self.app.now();
+            match self
+                .app
+                .store
+                .apply_to_held(worker, HolderEvent::Evict, now)
+                .await
+            {
+                Ok(changes) => self.app.note(&changes),
+                Err(e) => {
+                    tracing::error!(worker.id = %worker, error = %e, "its jobs wait for their leases")
+                }
+            }
+            self.provider.stop(worker, Stop::Now);
+        }
+        let gone = async {
+            while !self.provider.list().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(LAST_ENDS, gone).await.is_err() {
+            tracing::warn!("some workers are not gone yet; the next start will find them");
+        }
+    }
+}
+
+/// Where workers on this machine reach an address that is listened on.
+fn reachable(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("http://127.0.0.1:{}", v4.port()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("http://[::1]:{}", v6.port()),
+        SocketAddr::V4(_) | SocketAddr::V6(_) => format!("http://{address}"),
+    }
+}
+
+/// Binds an address, or says why not.
+///
+/// # Errors
+/// When it is not an address, or is in use.
+pub async fn bind(listen: &str) -> Result<TcpListener> {
+    TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}; choose another address with --listen ADDRESS:PORT")
+    })
+}
+
+async fn accept(listener: TcpListener, router: Router, mut ending: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = ending.wait_for(|ending| *ending) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(serve(stream, router.clone(), ending.clone()));
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_WORDS, all).await;
+}
+
+async fn serve(stream: TcpStream, router: Router, mut ending: watch::Receiver<bool>) {
+    // Small answers must not wait for an acknowledgement; if it cannot be set they do.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        router
+            .clone()
+            .oneshot(api::collapse_slashes(request.map(Body::new)))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = ending.wait_for(|ending| *ending) => None,
+    };
+    // Errors of a connection are the peer's going away; what that means for a job was decided where
+    // its answer was dropped.
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+/// Makes the first admin key of a store that has none; `None` when keys are not used or exist.
+///
+/// # Errors
+/// When the store cannot answer.
+pub async fn first_key(app: &App) -> Result<Option<String>> {
+    if app.config.auth == Auth::None || !app.store.keys().await?.is_empty() {
+        return Ok(None);
+    }
+    let access = lazyfox_store::Access::Admin;
+    let (text, key) = crate::keyring::make("made at the first start", access, None, app.now());
+    app.store.add_key(key).await?;
+    Ok(Some(text))
+}

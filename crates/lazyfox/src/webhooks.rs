@@ -1,0 +1,57 @@
+//! Sends one webhook once. Who is due and what happens after a try is decided elsewhere.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use lazyfox_core::delivery::{Outcome, TRY_TIMEOUT_MS};
+
+/// Posts to receivers.
+#[derive(Clone)]
+pub struct Sender {
+    http: reqwest::Client,
+}
+
+impl Sender {
+    /// A sender that follows no redirects and uses no proxy: where a webhook goes is where its
+    /// submitter said, and nobody else.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new() -> Result<Self> {
+        // Another part of the process may have chosen already; then that choice stands.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("Lazyfox/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(Duration::from_millis(TRY_TIMEOUT_MS))
+            .build()
+            .context("cannot set up the webhook sender")?;
+        Ok(Self { http })
+    }
+
+    /// Posts a body. The answer's body is not read.
+    pub async fn post(&self, url: &str, body: Bytes) -> Outcome {
+        let request = self
+            .http
+            .post(url)
+            .header("content-type", "application/json")
+            .body(body);
+        match request.send().await {
+            Ok(response) => Outcome::Answered(response.status().as_u16()),
+            Err(e) => Outcome::Failed(chain(&e)),
+        }
+    }
+}
+
+/// The error with its causes: the outermost alone only says that sending failed.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut source = e.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,69 @@
+//! The environment of a worker: what the public SDK reads, and nothing of the server's own secrets.
+
+use lazyfox_core::id::{EndpointId, WorkerId};
+
+use crate::app::App;
+use crate::config::Endpoint;
+
+/// How often a worker sends a sign of life. Twice as often as the SDK does by itself, so that a worker
+/// that let go of a job is known to have done so within its grace.
+const PING_INTERVAL_MS: u32 = 5_000;
+
+/// Variables that the operator's `env` wins over.
+fn preset(settings: &Endpoint) -> Vec<(String, String)> {
+    [
+        // The SDK's own checks at start dial an address in the internet and demand 4 GB of memory;
+        // a worker that fails them dies without a word to its server.
+        ("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true".to_owned()),
+        // Files of a job commonly lie on the same network as the worker.
+        ("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true".to_owned()),
+        ("RUNPOD_LOG_LEVEL", "INFO".to_owned()),
+        (
+            "RUNPOD_INIT_TIMEOUT",
+            (settings.init_timeout_ms / 1000).to_string(),
+        ),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
+/// The variables of one worker. URLs name the worker already: some SDK versions expand only the job.
+#[must_use]
+pub fn variables(
+    app: &App,
+    endpoint: &EndpointId,
+    settings: &Endpoint,
+    worker: &WorkerId,
+) -> Vec<(String, String)> {
+    let base = format!("{}/v2/{endpoint}", app.worker_url.trim_end_matches('/'));
+    let mut variables = preset(settings);
+    variables.extend(
+        settings
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
+    // The SDK appends `&…` blindly, so each URL has its `?`.
+    let own = [
+        (
+            "RUNPOD_WEBHOOK_GET_JOB",
+            format!("{base}/job-take/{worker}?gpu="),
+        ),
+        (
+            "RUNPOD_WEBHOOK_POST_OUTPUT",
+            format!("{base}/job-done/{worker}/$ID?gpu="),
+        ),
+        (
+            "RUNPOD_WEBHOOK_POST_STREAM",
+            format!("{base}/job-stream/{worker}/$ID?gpu="),
+        ),
+        ("RUNPOD_WEBHOOK_PING", format!("{base}/ping/{worker}?gpu=")),
+        ("RUNPOD_PING_INTERVAL", PING_INTERVAL_MS.to_string()),
+        ("RUNPOD_AI_API_KEY", app.key.worker_token(endpoint, worker)),
+        ("RUNPOD_POD_ID", worker.to_string()),
+        ("RUNPOD_POD_HOSTNAME", worker.to_string()),
+        ("RUNPOD_ENDPOINT_ID", endpoint.to_string()),
+    ];
+    variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    variables
+}
