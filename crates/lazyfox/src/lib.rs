@@ -1,1 +1,3 @@
 //! Lazyfox does here.
+
+pub mod providers;
