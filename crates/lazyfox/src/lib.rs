@@ -1,3 +1,4 @@
 //! Lazyfox does here.
 
 pub mod providers;
+pub mod python_env;
