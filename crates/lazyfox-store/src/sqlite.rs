@@ -105,8 +105,9 @@ impl KeyFile {
 
 impl Store for SqliteStore {
     fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted> {
-        self.writer
-            .call(Some(now), new.input.len(), move |engine| engine.submit(&new))
+        self.writer.call(Some(now), new.input.len(), move |engine| {
+            engine.submit(&new)
+        })
     }
 
     fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
