@@ -1,0 +1,9 @@
+//! What every store must do, on every store.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "all of this is test code, but only functions marked as tests are exempt"
+)]
+
+mod conformance;
+mod world;
