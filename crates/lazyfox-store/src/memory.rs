@@ -362,6 +362,11 @@ impl Rows for MapRows {
         Ok(())
     }
 
+    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()> {
+        self.deliveries.retain(|_, &mut (_, _, of)| of != seq);
+        Ok(())
+    }
+
     fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
         let mut due: Vec<(Timestamp, u64, u32, Seq)> = self
             .deliveries

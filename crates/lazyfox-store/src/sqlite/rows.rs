@@ -361,6 +361,15 @@ impl Rows for SqlRows {
         Ok(())
     }
 
+    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()> {
+        self.write(
+            "UPDATE deliveries SET due_at = NULL, last = 'withdrawn: the job was retried'
+             WHERE seq = ?1 AND due_at IS NOT NULL",
+            [key(seq)],
+        )?;
+        Ok(())
+    }
+
     fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
         let due = {
             let mut statement = self
@@ -425,7 +434,7 @@ impl Rows for SqlRows {
         let delivered = next == delivery::Next::Delivered;
         self.write(
             "UPDATE deliveries SET tries = tries + 1, due_at = ?2, delivered = ?3, last = ?4
-             WHERE id = ?1",
+             WHERE id = ?1 AND due_at IS NOT NULL",
             params![key(delivery), due_at, delivered, last],
         )?;
         Ok(())

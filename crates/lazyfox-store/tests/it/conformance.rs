@@ -91,7 +91,9 @@ on_every_store! {
         an_end_and_its_delivery_come_together
         deliveries_are_due_in_order
         a_failed_try_comes_again_later
-        a_job_with_an_open_delivery_is_not_forgotten;
+        a_settled_delivery_stays_settled
+        a_job_with_an_open_delivery_is_not_forgotten
+        a_retry_withdraws_the_delivery_of_the_earlier_end;
     keys:
         a_key_is_revoked_once
         an_unknown_key_cannot_be_revoked;

@@ -95,6 +95,20 @@ pub(super) async fn a_failed_try_comes_again_later(store: &dyn Store) {
     assert_eq!(next(store, 99_999).await, Timestamp::NEVER);
 }
 
+pub(super) async fn a_settled_delivery_stays_settled(store: &dyn Store) {
+    running(store, 1).await;
+    change(store, id(1), complete("w1"), 100).await;
+    let delivery = due(store, 100).await.remove(0);
+    let settle = async |id, next| store.settle(id, ANSWERED, next).await;
+    settle(delivery.id, Next::Delivered).await.unwrap();
+    assert!(due(store, 99_999).await.is_empty());
+    // A try whose answer came late must not send it once more, and an unknown one is nothing.
+    settle(delivery.id, Next::Again(at(200))).await.unwrap();
+    settle(77, Next::Again(at(200))).await.unwrap();
+    assert!(due(store, 99_999).await.is_empty());
+    assert_eq!(store.prune(at(9 * limits::RETENTION_MS), 9).await, Ok(1));
+}
+
 pub(super) async fn a_job_with_an_open_delivery_is_not_forgotten(store: &dyn Store) {
     running(store, 3).await;
     for (n, ms) in [(1, 100), (2, 200), (3, 300)] {
@@ -120,4 +134,25 @@ pub(super) async fn a_job_with_an_open_delivery_is_not_forgotten(store: &dyn Sto
         .unwrap();
     assert_eq!(store.prune(over, 9).await, Ok(1));
     assert_eq!(status(store, id(3)).await, None);
+}
+
+pub(super) async fn a_retry_withdraws_the_delivery_of_the_earlier_end(store: &dyn Store) {
+    running(store, 1).await;
+    change(store, id(1), fail("w1"), 100).await;
+    let failed = due(store, 100).await.remove(0);
+    change(store, id(1), Event::Retry, 200).await;
+    // It would carry a job that has not ended.
+    assert!(due(store, 99_999).await.is_empty());
+    assert_eq!(next(store, 99_999).await, Timestamp::NEVER);
+    // Nor does a try that was on its way bring it back.
+    let again = Next::Again(at(300));
+    store.settle(failed.id, ANSWERED, again).await.unwrap();
+    assert!(due(store, 99_999).await.is_empty());
+
+    assert_eq!(take(store, "w1", 1, 210).await, [id(1)]);
+    change(store, id(1), complete("w1"), 300).await;
+    let completed = due(store, 300).await;
+    assert_eq!(completed.len(), 1);
+    assert_ne!(completed[0].id, failed.id);
+    assert_eq!(completed[0].loaded.job.status(), Status::Completed);
 }
