@@ -105,7 +105,7 @@ pub trait Store: Send + Sync {
         next: delivery::Next,
     ) -> Answer<'_, ()>;
 
-    /// All API keys, revoked ones too.
+    /// All API keys, revoked ones too, the oldest first.
     fn keys(&self) -> Answer<'_, Vec<Key>>;
 
     /// Keeps a new API key.

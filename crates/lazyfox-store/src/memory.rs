@@ -429,7 +429,9 @@ impl Rows for MapRows {
     }
 
     fn keys(&mut self) -> Result<Vec<Key>> {
-        Ok(self.keys.clone())
+        let mut keys = self.keys.clone();
+        keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(keys)
     }
 
     fn add_key(&mut self, key: &Key) -> Result<()> {

@@ -86,7 +86,8 @@ on_every_store! {
         a_list_is_paged_newest_first
         a_list_has_one_endpoint_and_one_status
         only_the_parts_asked_for_are_read
-        a_survey_counts_what_waits_runs_and_ended;
+        a_survey_counts_what_waits_runs_and_ended
+        a_survey_tells_the_endpoints_of_one_worker_apart;
     deliveries:
         an_end_and_its_delivery_come_together
         deliveries_are_due_in_order
@@ -95,6 +96,7 @@ on_every_store! {
         a_job_with_an_open_delivery_is_not_forgotten
         a_retry_withdraws_the_delivery_of_the_earlier_end;
     keys:
+        keys_are_kept_and_listed_by_age
         a_key_is_revoked_once
         an_unknown_key_cannot_be_revoked;
 }

@@ -215,7 +215,9 @@ pub(in crate::sqlite) fn list(connection: &Connection, query: &Query) -> Result<
          ORDER BY seq DESC LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql).map_err(unavailable)?;
-    let before = query.before.map_or(i64::MAX, u64::cast_signed);
+    let before = query
+        .before
+        .map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
     // One more than asked for tells whether there is a next page.
     let limit = i64::try_from(query.limit)
         .unwrap_or(i64::MAX)

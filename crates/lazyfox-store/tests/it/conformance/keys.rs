@@ -20,6 +20,27 @@ async fn add(store: &dyn Store, key: &Key) {
     store.add_key(key.clone()).await.unwrap();
 }
 
+pub(super) async fn keys_are_kept_and_listed_by_age(store: &dyn Store) {
+    assert_eq!(store.keys().await, Ok(vec![]));
+    let young = Key {
+        access: Access::Admin,
+        ..key("k1", 9)
+    };
+    let old = Key {
+        access: Access::ReadOnly,
+        endpoints: Some(vec![endpoint("a"), endpoint("b-2")]),
+        ..key("k2", 3)
+    };
+    let nowhere = Key {
+        endpoints: Some(vec![]),
+        ..key("k3", 5)
+    };
+    for key in [&young, &old, &nowhere] {
+        add(store, key).await;
+    }
+    assert_eq!(store.keys().await, Ok(vec![old, nowhere, young]));
+}
+
 pub(super) async fn a_key_is_revoked_once(store: &dyn Store) {
     add(store, &key("k1", 1)).await;
     add(store, &key("k2", 2)).await;

@@ -30,7 +30,8 @@ pub(super) async fn a_list_is_paged_newest_first(store: &dyn Store) {
     let (second, end) = page(store, 2, next).await;
     assert_eq!((second, end), (vec![id(3), id(5)], None));
     let all = vec![id(2), id(1), id(9), id(3), id(5)];
-    assert_eq!(page(store, 5, None).await, (all, None));
+    assert_eq!(page(store, 5, None).await, (all.clone(), None));
+    assert_eq!(page(store, 99, Some(u64::MAX)).await, (all, None));
     assert_eq!(page(store, 0, None).await, (vec![], None));
 }
 
@@ -128,4 +129,18 @@ pub(super) async fn a_survey_counts_what_waits_runs_and_ended(store: &dyn Store)
     assert_eq!(a.counters, counters);
     assert_eq!(b.demand.queued, 1);
     assert_eq!((&b.holders[..], &b.counters[..]), (&[][..], &[][..]));
+}
+
+pub(super) async fn a_survey_tells_the_endpoints_of_one_worker_apart(store: &dyn Store) {
+    submit(store, job(1)).await;
+    submit(store, job_with(id(2), "b", terms())).await;
+    submit(store, job_with(id(3), "b", terms())).await;
+    take_on(store, "a", "w1", 9, 10).await;
+    take_on(store, "b", "w1", 9, 10).await;
+    let surveys = store.survey().await.unwrap();
+    let holders: Vec<_> = surveys.iter().map(|survey| &survey.holders[..]).collect();
+    assert_eq!(
+        holders,
+        [&[(worker("w1"), 1)][..], &[(worker("w1"), 2)][..]]
+    );
 }
