@@ -34,7 +34,8 @@ pub(crate) trait Rows {
         endpoint: &EndpointId,
         key: &str,
     ) -> Result<Option<(Job, [u8; 32])>>;
-    /// Every live job in order of submission, then the highest place ever given.
+    /// Every live job in order of submission, then the highest place that is taken. Reads only: it
+    /// must work where nothing can be written.
     fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq>;
     fn update(&mut self, seq: Seq, job: &Job) -> Result<()>;
     fn delete(&mut self, seq: Seq) -> Result<()>;

@@ -1,4 +1,4 @@
-//! What every store must do, on every store.
+//! What every store must do, on every store; and what only the embedded one promises, on real files.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,4 +6,5 @@
 )]
 
 mod conformance;
+mod sqlite;
 mod world;
