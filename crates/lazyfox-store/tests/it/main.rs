@@ -6,5 +6,7 @@
 )]
 
 mod conformance;
+mod fixtures;
+mod histories;
 mod sqlite;
 mod world;
