@@ -176,6 +176,8 @@ pub enum Effect {
     WipeSecrets,
     /// Record a delivery for the webhook.
     Deliver,
+    /// Withdraw the delivery of an earlier end, if it is still open.
+    Withdraw,
     /// Count it for `/health`.
     Count(Counter),
 }
@@ -708,7 +710,8 @@ fn retried(job: &Job, now: Timestamp) -> Step {
     };
     Step {
         job,
-        effects: vec![Effect::ClearOutput, Effect::ClearChunks],
+        // A delivery that is still tried would report an end that is none any more.
+        effects: vec![Effect::ClearOutput, Effect::ClearChunks, Effect::Withdraw],
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) trait Rows {
         endpoint: &EndpointId,
         key: &str,
     ) -> Result<Option<(Job, [u8; 32])>>;
-    /// Every live job in order of submission, then the highest place ever given.
+    /// Every live job in order of submission, then the highest place that is taken. Reads only: it
+    /// must work where nothing can be written.
     fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq>;
     fn update(&mut self, seq: Seq, job: &Job) -> Result<()>;
     fn delete(&mut self, seq: Seq) -> Result<()>;
@@ -54,7 +55,10 @@ pub(crate) trait Rows {
     fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Seq>>;
 
     fn add_delivery(&mut self, seq: Seq, due_at: Timestamp) -> Result<()>;
+    /// Settles a job's open delivery, if it has one, without a try.
+    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()>;
     fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox>;
+    /// Changes nothing where the delivery is settled already: a late answer must not open it again.
     fn settle(
         &mut self,
         delivery: u64,
@@ -351,6 +355,7 @@ impl<R: Rows> Engine<R> {
                 }
                 Effect::WipeSecrets => self.rows.wipe_secrets(seq)?,
                 Effect::Deliver => self.rows.add_delivery(seq, now)?,
+                Effect::Withdraw => self.rows.withdraw_delivery(seq)?,
                 Effect::Count(counter) => self.index.count(&job.endpoint, *counter),
             }
         }

@@ -97,7 +97,7 @@ pub trait Store: Send + Sync {
     /// Deliveries that are due, at most `limit`, and when the next one is.
     fn outbox(&self, now: Timestamp, limit: usize) -> Answer<'_, Outbox>;
 
-    /// Records a try of a delivery and what happens next.
+    /// Records a try of a delivery and what happens next; nothing where it is settled already.
     fn settle(
         &self,
         delivery: u64,
@@ -105,7 +105,7 @@ pub trait Store: Send + Sync {
         next: delivery::Next,
     ) -> Answer<'_, ()>;
 
-    /// All API keys, revoked ones too.
+    /// All API keys, revoked ones too, the oldest first.
     fn keys(&self) -> Answer<'_, Vec<Key>>;
 
     /// Keeps a new API key.

@@ -362,6 +362,11 @@ impl Rows for MapRows {
         Ok(())
     }
 
+    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()> {
+        self.deliveries.retain(|_, &mut (_, _, of)| of != seq);
+        Ok(())
+    }
+
     fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
         let mut due: Vec<(Timestamp, u64, u32, Seq)> = self
             .deliveries
@@ -424,7 +429,9 @@ impl Rows for MapRows {
     }
 
     fn keys(&mut self) -> Result<Vec<Key>> {
-        Ok(self.keys.clone())
+        let mut keys = self.keys.clone();
+        keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(keys)
     }
 
     fn add_key(&mut self, key: &Key) -> Result<()> {

@@ -32,8 +32,9 @@ pub const DATABASE: &str = "lazyfox.db";
 
 /// Keeps everything in a SQLite database.
 pub struct SqliteStore {
-    writer: Writer,
+    /// Before the writer: the last connection to close removes the WAL, and these cannot write.
     readers: Readers,
+    writer: Writer,
     /// Last: the lock is let go when nothing of this store touches the files any more.
     _held: Held,
 }
@@ -47,11 +48,14 @@ impl SqliteStore {
     pub fn open(dir: &Path, now: Timestamp) -> Result<Self, StoreError> {
         let held = files::hold(dir)?;
         let path = dir.join(DATABASE);
-        let writer = Writer::start(SqlRows::new(files::connect(&path)?), now)?;
+        let mut rows = SqlRows::new(files::connect(dir)?);
+        let waits_ended = rows.end_waits();
+        let writer = waits_ended.and_then(|()| Writer::start(rows, now));
+        let writer = writer.map_err(|e| files::explain_start(&path, e))?;
         let readers = Readers::open(&path)?;
         Ok(Self {
-            writer,
             readers,
+            writer,
             _held: held,
         })
     }
@@ -71,7 +75,7 @@ impl KeyFile {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         files::make_dir(dir)?;
         Ok(Self {
-            rows: SqlRows::new(files::connect(&dir.join(DATABASE))?),
+            rows: SqlRows::new(files::connect(dir)?),
         })
     }
 
@@ -88,8 +92,7 @@ impl KeyFile {
     /// # Errors
     /// When the database cannot be written.
     pub fn add(&mut self, key: &Key) -> Result<(), StoreError> {
-        self.rows.add_key(key)?;
-        self.rows.commit()
+        self.write(|rows| rows.add_key(key))
     }
 
     /// Revokes a key; false when there is none of that id.
@@ -97,9 +100,22 @@ impl KeyFile {
     /// # Errors
     /// When the database cannot be written.
     pub fn revoke(&mut self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let found = self.rows.revoke_key(id, now)?;
-        self.rows.commit()?;
-        Ok(found)
+        self.write(|rows| rows.revoke_key(id, now))
+    }
+
+    fn write<T>(
+        &mut self,
+        run: impl FnOnce(&mut SqlRows) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let result = run(&mut self.rows).and_then(|done| {
+            self.rows.commit()?;
+            Ok(done)
+        });
+        if result.is_err() {
+            // The server beside this would wait for a lock that nobody needs.
+            self.rows.rollback();
+        }
+        result
     }
 }
 

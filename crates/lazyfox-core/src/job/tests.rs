@@ -392,7 +392,10 @@ fn retry_starts_a_new_life_with_the_same_terms() {
         [worker("w1")],
         "w1 may still be working on it"
     );
-    assert_eq!(again.effects, [Effect::ClearOutput, Effect::ClearChunks]);
+    assert_eq!(
+        again.effects,
+        [Effect::ClearOutput, Effect::ClearChunks, Effect::Withdraw]
+    );
 }
 
 #[test]

@@ -222,14 +222,11 @@ impl Index {
     }
 
     pub(crate) fn survey(&self) -> Vec<Survey> {
-        let mut holders: HashMap<&EndpointId, Vec<(WorkerId, usize)>> = HashMap::new();
+        let mut holders: HashMap<&EndpointId, BTreeMap<WorkerId, usize>> = HashMap::new();
         for (worker, held) in &self.held {
-            let job = held.first().and_then(|seq| self.running.get(seq));
-            if let Some(job) = job {
-                holders
-                    .entry(&job.endpoint)
-                    .or_default()
-                    .push((worker.clone(), held.len()));
+            for job in held.iter().filter_map(|seq| self.running.get(seq)) {
+                let here = holders.entry(&job.endpoint).or_default();
+                *here.entry(worker.clone()).or_default() += 1;
             }
         }
         let mut surveys: Vec<Survey> = self
@@ -238,14 +235,15 @@ impl Index {
             .map(|(endpoint, queue)| Survey {
                 endpoint: endpoint.clone(),
                 demand: queue.demand(),
-                holders: holders.remove(endpoint).unwrap_or_default(),
+                holders: holders
+                    .remove(endpoint)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
                 counters: queue.counters.iter().map(|(&c, &n)| (c, n)).collect(),
             })
             .collect();
         surveys.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
-        for survey in &mut surveys {
-            survey.holders.sort();
-        }
         surveys
     }
 }

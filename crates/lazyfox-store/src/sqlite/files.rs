@@ -27,7 +27,15 @@ const CHECKPOINT_PAGES: u32 = 8192;
 const BUSY: Duration = Duration::from_secs(10);
 
 /// The right to be the one server of a data directory, until it is dropped.
-pub(super) struct Held(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
+pub(super) struct Held(File);
+
+impl Drop for Held {
+    /// Closing the file is not enough: a process that is just being started from another thread has a
+    /// copy of it until it runs its program, and the lock would stay as long.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
     fs::create_dir_all(dir)
@@ -72,20 +80,30 @@ pub(super) fn hold(dir: &Path) -> Result<Held, StoreError> {
     Ok(Held(file))
 }
 
-/// Opens the database for writing and brings it to the present format.
-pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+/// Opens a directory's database for writing and brings it to the present format.
+pub(super) fn connect(dir: &Path) -> Result<Connection, StoreError> {
+    let path = &dir.join(super::DATABASE);
+    // One at a time: the server and `lazyfox key` may both find no database yet, and SQLite does not wait
+    // where two make a WAL at once. Where a directory cannot be locked, trying again helps too.
+    let _turn = File::open(dir).and_then(|dir| dir.lock().map(|()| dir));
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
+        Ok(connection)
+    };
+    let configure = |connection: &Connection| -> rusqlite::Result<()> {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(None, "cache_size", -16_384)?;
         connection.set_prepared_statement_cache_capacity(64);
-        Ok(connection)
+        Ok(())
     };
     let mut connection = open().map_err(|e| explain(path, &e))?;
-    migrate(path, &mut connection)?;
+    // Before anything that writes: what is not ours stays as it is.
+    let pending = pending(path, &connection)?;
+    configure(&connection).map_err(|e| explain(path, &e))?;
+    migrate(&mut connection, pending).map_err(|e| explain(path, &e))?;
     Ok(connection)
 }
 
@@ -102,7 +120,8 @@ pub(super) fn connect_reader(path: &Path) -> Result<Connection, StoreError> {
     open().map_err(|e| explain(path, &e))
 }
 
-fn migrate(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
+/// The migrations that a database has yet to go through.
+fn pending(path: &Path, connection: &Connection) -> Result<&'static [&'static str], StoreError> {
     let explain = |e: &rusqlite::Error| explain(path, e);
     let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let application_id = read("application_id").map_err(|e| explain(&e))?;
@@ -111,6 +130,14 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(|e| explain(&e))?;
 
+    // SQLite opens what it may not write for reading, and says nothing.
+    let read_only = connection.is_readonly(rusqlite::MAIN_DB);
+    if read_only.map_err(|e| explain(&e))? {
+        return Err(open_error(
+            path,
+            &format!("it cannot be written; {READ_ONLY}"),
+        ));
+    }
     if application_id != APPLICATION_ID && tables > 0 {
         let text = "the file is a database of another program; move it away or choose another data directory (--data)";
         return Err(open_error(path, text));
@@ -125,19 +152,33 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
         );
         return Err(open_error(path, &text));
     };
+    Ok(pending)
+}
+
+fn migrate(connection: &mut Connection, pending: &[&str]) -> rusqlite::Result<()> {
     if pending.is_empty() {
         return Ok(());
     }
-    let run = |connection: &mut Connection| -> rusqlite::Result<()> {
-        let transaction = connection.transaction()?;
-        for migration in pending {
-            transaction.execute_batch(migration)?;
-        }
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
-        transaction.commit()
-    };
-    run(connection).map_err(|e| explain(&e))
+    let transaction = connection.transaction()?;
+    for migration in pending {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}
+
+const READ_ONLY: &str = "check the owner and mode of the file and its directory, and that the file system is not mounted read-only";
+const DAMAGED: &str = "the file is damaged; stop here, keep a copy of it with its -wal file, and restore a backup or try `sqlite3 lazyfox.db .recover`";
+const OTHERWISE: &str = "see docs/operating.md, section \"When the store does not open\"";
+
+/// An error of the first reads and writes, as one of opening.
+pub(super) fn explain_start(path: &Path, e: StoreError) -> StoreError {
+    match e {
+        StoreError::Corrupt(what) => open_error(path, &format!("{what}; {DAMAGED}")),
+        StoreError::Unavailable(why) => open_error(path, &format!("{why}; {OTHERWISE}")),
+        StoreError::Open(_) => e,
+    }
 }
 
 fn open_error(path: &Path, text: &str) -> StoreError {
@@ -147,16 +188,14 @@ fn open_error(path: &Path, text: &str) -> StoreError {
 fn explain(path: &Path, e: &rusqlite::Error) -> StoreError {
     let advice = match e.sqlite_error_code() {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            "check the owner and mode of the file and its directory, and that the file system is not mounted read-only"
+            READ_ONLY
         }
         Some(ErrorCode::DiskFull) => "the disk is full; make room and start again, nothing is lost",
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            "the file is damaged; stop here, keep a copy of it with its -wal file, and restore a backup or try `sqlite3 lazyfox.db .recover`"
-        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => DAMAGED,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program holds it open for writing; close that program"
         }
-        _ => "see docs/operating.md, section \"When the store does not open\"",
+        _ => OTHERWISE,
     };
     open_error(path, &format!("{e}; {advice}"))
 }

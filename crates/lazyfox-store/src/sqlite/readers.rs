@@ -52,12 +52,12 @@ impl Readers {
                 .with(|connection| rows::load(connection, &endpoint, job, parts, IN_PLACE_BYTES))
                 .await?;
             if let rows::Load::Done(loaded) = small {
-                return Ok(loaded);
+                return Ok(loaded.map(|loaded| *loaded));
             }
         }
         self.elsewhere(move |connection| {
             match rows::load(connection, &endpoint, job, parts, usize::MAX)? {
-                rows::Load::Done(loaded) => Ok(loaded),
+                rows::Load::Done(loaded) => Ok(loaded.map(|loaded| *loaded)),
                 rows::Load::TooLarge => {
                     Err(StoreError::Corrupt("an output has no size".to_owned()))
                 }

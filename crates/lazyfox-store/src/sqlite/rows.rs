@@ -30,6 +30,15 @@ impl SqlRows {
         }
     }
 
+    /// At the start of a server: no /runsync caller outlives the one that it waited on.
+    pub(super) fn end_waits(&mut self) -> Result<()> {
+        self.write(
+            "UPDATE jobs SET awaited = 0 WHERE awaited = 1 AND ended_at IS NULL",
+            [],
+        )?;
+        self.commit()
+    }
+
     pub(super) fn commit(&mut self) -> Result<()> {
         if self.writing {
             self.connection
@@ -181,12 +190,6 @@ impl Rows for SqlRows {
     }
 
     fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq> {
-        // A /runsync caller cannot outlive the server that it waited on.
-        self.write(
-            "UPDATE jobs SET awaited = 0 WHERE awaited = 1 AND ended_at IS NULL",
-            [],
-        )?;
-        self.commit()?;
         let sql = select_jobs("WHERE ended_at IS NULL ORDER BY seq");
         let mut statement = self.connection.prepare_cached(&sql).map_err(unavailable)?;
         let mut rows = statement.query([]).map_err(unavailable)?;
@@ -361,6 +364,15 @@ impl Rows for SqlRows {
         Ok(())
     }
 
+    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()> {
+        self.write(
+            "UPDATE deliveries SET due_at = NULL, last = 'withdrawn: the job was retried'
+             WHERE seq = ?1 AND due_at IS NOT NULL",
+            [key(seq)],
+        )?;
+        Ok(())
+    }
+
     fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
         let due = {
             let mut statement = self
@@ -425,7 +437,7 @@ impl Rows for SqlRows {
         let delivered = next == delivery::Next::Delivered;
         self.write(
             "UPDATE deliveries SET tries = tries + 1, due_at = ?2, delivered = ?3, last = ?4
-             WHERE id = ?1",
+             WHERE id = ?1 AND due_at IS NOT NULL",
             params![key(delivery), due_at, delivered, last],
         )?;
         Ok(())

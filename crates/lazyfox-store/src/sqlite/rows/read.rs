@@ -145,7 +145,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
 
 /// A read that gives up on large outputs.
 pub(in crate::sqlite) enum Load {
-    Done(Option<Loaded>),
+    Done(Option<Box<Loaded>>),
     TooLarge,
 }
 
@@ -172,11 +172,11 @@ pub(in crate::sqlite) fn load(
     let Some((seq, job)) = found.filter(|(_, job)| job.endpoint == *endpoint) else {
         return Ok(Load::Done(None));
     };
-    let mut loaded = Loaded {
+    let mut loaded = Box::new(Loaded {
         job,
         output: None,
         input: None,
-    };
+    });
     if parts.output {
         let max = i64::try_from(output_bytes_max).unwrap_or(i64::MAX);
         let output = transaction
@@ -215,7 +215,9 @@ pub(in crate::sqlite) fn list(connection: &Connection, query: &Query) -> Result<
          ORDER BY seq DESC LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql).map_err(unavailable)?;
-    let before = query.before.map_or(i64::MAX, u64::cast_signed);
+    let before = query
+        .before
+        .map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
     // One more than asked for tells whether there is a next page.
     let limit = i64::try_from(query.limit)
         .unwrap_or(i64::MAX)

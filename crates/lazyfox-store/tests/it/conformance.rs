@@ -1,0 +1,102 @@
+//! One suite that every store must pass. A new store is one more line in `on_every_store`.
+
+mod chunks;
+mod deliveries;
+mod events;
+mod keys;
+mod lease;
+mod lists;
+mod submit;
+mod time;
+
+use crate::world;
+
+/// Makes each case a test of one store.
+macro_rules! suite {
+    ($store:ident, $($group:ident: $($case:ident)+;)+) => {
+        mod $store {
+            $(mod $group {
+                $(#[tokio::test]
+                async fn $case() {
+                    super::super::$group::$case(&*super::super::world::$store()).await;
+                })+
+            })+
+        }
+    };
+}
+
+macro_rules! on_every_store {
+    ($($cases:tt)+) => {
+        suite!(memory, $($cases)+);
+        suite!(sqlite, $($cases)+);
+    };
+}
+
+on_every_store! {
+    submit:
+        a_job_is_kept_byte_for_byte
+        the_same_request_again_is_the_same_job
+        an_idempotency_key_is_an_endpoints_own
+        an_idempotency_key_is_free_again_when_its_job_is_forgotten;
+    lease:
+        jobs_go_out_in_the_order_they_came
+        the_low_lane_waits_for_the_normal_one
+        a_poll_gets_no_more_than_it_asked_for
+        an_endpoint_hands_out_only_its_own_jobs
+        a_handout_carries_the_running_job_with_its_input
+        an_expired_job_is_never_handed_out
+        a_job_never_goes_back_to_a_worker_that_lost_it
+        a_lost_job_goes_out_before_all_that_wait
+        a_handed_back_job_may_go_to_the_same_worker
+        a_poll_without_a_job_it_held_has_lost_it
+        secrets_go_out_with_the_job_until_it_can_never_run_again;
+    events:
+        a_result_is_kept_with_its_output
+        a_result_without_output_clears_the_progress
+        progress_replaces_progress
+        late_duplicate_and_foreign_reports_change_nothing
+        waiting_and_running_jobs_can_be_cancelled
+        a_retry_starts_from_nothing
+        only_failed_and_timed_out_jobs_can_be_retried
+        a_job_is_unknown_on_another_endpoint
+        a_lost_worker_gives_back_all_its_jobs
+        an_evicted_job_is_not_blamed
+        a_dead_worker_changes_nothing_of_others;
+    time:
+        a_lease_that_runs_out_is_a_lost_worker
+        a_run_ends_at_its_execution_timeout
+        a_default_ttl_ends_only_waiting_jobs
+        a_given_ttl_ends_a_running_job_too
+        a_ttl_can_be_set_later
+        expiry_takes_the_earliest_deadlines_first
+        a_heartbeat_renews_what_it_names
+        a_heartbeat_of_an_old_version_renews_everything
+        ended_jobs_are_forgotten_after_their_retention
+        a_sync_result_that_was_not_awaited_is_kept_longer
+        purge_ends_the_oldest_waiting_jobs_and_leaves_running_ones
+        unservable_jobs_fail_with_the_reason;
+    chunks:
+        chunks_come_out_once_and_in_order
+        a_drain_stops_at_its_bytes
+        only_the_holder_may_stream
+        a_stream_without_a_reader_gets_full
+        chunks_outlive_the_end_of_their_job
+        chunks_of_a_lost_attempt_are_gone;
+    lists:
+        a_list_is_paged_newest_first
+        a_list_has_one_endpoint_and_one_status
+        only_the_parts_asked_for_are_read
+        a_survey_counts_what_waits_runs_and_ended
+        a_survey_tells_the_endpoints_of_one_worker_apart;
+    deliveries:
+        an_end_and_its_delivery_come_together
+        deliveries_are_due_in_order
+        a_failed_try_comes_again_later
+        a_settled_delivery_stays_settled
+        a_job_with_an_open_delivery_is_not_forgotten
+        a_retry_withdraws_the_delivery_of_the_earlier_end;
+    keys:
+        keys_are_kept_and_listed_by_age
+        a_key_is_revoked_once
+        an_unknown_key_cannot_be_revoked;
+}

@@ -1,0 +1,259 @@
+//! Databases that released versions have written: every later version must read them.
+//!
+//! A new format gets a fixture of its own before it is released, and the old ones stay as they are. To
+//! write it, raise `NEWEST`, let `story` use what is new, and run
+//! `LAZYFOX_WRITE_FIXTURE=1 cargo test -p lazyfox-store fixtures`: it makes
+//! `tests/fixtures/format-N.db` and, as `format-N.txt`, what the test expects to read from it. Read
+//! the text before you commit it. Neither file is written over.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use lazyfox_core::delivery::{Next, Outcome};
+use lazyfox_core::id::JobId;
+use lazyfox_core::job::{Event, Job};
+use lazyfox_core::limits;
+use lazyfox_core::policy::Terms;
+use lazyfox_core::time::Timestamp;
+use lazyfox_store::sqlite::{DATABASE, SqliteStore};
+use lazyfox_store::{Access, Key, Parts, Query, Store};
+use tempfile::TempDir;
+
+use crate::world::*;
+
+const NEWEST: u32 = 1;
+
+fn fixture(format: u32, kind: &str) -> PathBuf {
+    let name = format!("tests/fixtures/format-{format}.{kind}");
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[tokio::test]
+async fn databases_of_every_format_are_read() {
+    if std::env::var_os("LAZYFOX_WRITE_FIXTURE").is_some() {
+        write_fixture().await;
+    }
+    for format in 1..=NEWEST {
+        let dir = TempDir::new().unwrap();
+        fs::copy(fixture(format, "db"), dir.path().join(DATABASE)).unwrap();
+        let expected = fs::read_to_string(fixture(format, "txt")).unwrap();
+        let found = describe(dir.path()).await;
+        for (found, expected) in found.lines().zip(expected.lines()) {
+            assert_eq!(found, expected, "format {format}");
+        }
+        assert_eq!(found.lines().count(), expected.lines().count());
+    }
+}
+
+async fn write_fixture() {
+    let dir = TempDir::new().unwrap();
+    story(&SqliteStore::open(dir.path(), START).unwrap()).await;
+    let (db, text) = (fixture(NEWEST, "db"), fixture(NEWEST, "txt"));
+    File::create_new(&db).unwrap();
+    fs::copy(dir.path().join(DATABASE), db).unwrap();
+    // A copy, because to open it is to change it.
+    File::create_new(&text).unwrap();
+    fs::write(text, describe(dir.path()).await).unwrap();
+}
+
+/// Every state, every kind of payload, every column with something in it.
+async fn story(store: &dyn Store) {
+    let on = endpoint("a");
+    let odd = Terms {
+        execution_timeout_ms: None,
+        ttl_ms: 90_000_000,
+        ttl_given: true,
+        low_priority: true,
+        retries_max: limits::RETRIES_MAX,
+        retention_ms: 1_000_000,
+        retention_sync_ms: 2_000,
+        ttl_expiry_forgets: true,
+    };
+    for n in 1..=6 {
+        let mut new = webhooked(keyed(job(n), &format!("order {n}"), n));
+        new.secrets = Some(vec![n; 4]);
+        submit(store, new).await;
+    }
+    submit(store, job_with(id(7), "a", odd)).await;
+    submit(store, job_with(sync_id(8), "a", terms())).await;
+    submit(store, job_with(id(9), "other_endpoint-2", terms())).await;
+
+    assert_eq!(take(store, "w1", 2, 10).await, [id(1), id(2)]);
+    let chunks = vec![bytes("1"), bytes("\"two\"")];
+    let kept = store.append_chunks(&on, id(1), &worker("w1"), chunks.clone());
+    kept.await.unwrap();
+    report(store, id(1), complete("w1"), "[1.0, {\"b\": null}]").await;
+    change(store, id(2), lost("w1"), 500).await;
+    assert_eq!(take(store, "w2", 2, 600).await, [id(2), id(3)]);
+    change(store, id(2), lost("w2"), 2_500).await;
+    report(store, id(3), fail("w2"), "\"trace\"").await;
+    change(store, id(4), Event::Cancel, 2_600).await;
+    assert_eq!(take(store, "w-3", 1, 3_000).await, [id(5)]);
+    let kept = store.append_chunks(&on, id(5), &worker("w-3"), chunks);
+    kept.await.unwrap();
+    report(store, id(5), progress("w-3"), "\"half\"").await;
+    change(store, id(7), Event::SetTtl { ms: 12_000 }, 4_000).await;
+    store.expire(at(16_000), 99).await.unwrap();
+
+    let open = store.outbox(at(20_000), 99).await.unwrap().deliveries;
+    let [first, second, third] = &open[..] else {
+        panic!("three jobs with webhooks ended by themselves: {open:?}")
+    };
+    let settle = async |delivery: u64, status, next| {
+        let outcome = Outcome::Answered(status);
+        store.settle(delivery, outcome, next).await.unwrap();
+    };
+    settle(first.id, 204, Next::Delivered).await;
+    settle(second.id, 503, Next::Again(at(30_000))).await;
+    assert_eq!(third.tries, 0);
+
+    for (n, access) in [
+        (1, Access::Admin),
+        (2, Access::ReadWrite),
+        (3, Access::ReadOnly),
+    ] {
+        let key = Key {
+            id: format!("key{n}"),
+            label: format!("key number {n}, für \"ci\""),
+            hash: [n; 32],
+            access,
+            endpoints: (n > 1).then(|| vec![endpoint("a"), endpoint("other_endpoint-2")]),
+            created_at: at(n.into()),
+            revoked_at: None,
+        };
+        store.add_key(key).await.unwrap();
+    }
+    store.revoke_key("key2", at(50)).await.unwrap();
+}
+
+/// Everything that can be read from a database, in words.
+async fn describe(dir: &Path) -> String {
+    let now = at(60_000);
+    let store = SqliteStore::open(dir, now).unwrap();
+    let mut text = String::new();
+    let surveys = store.survey().await.unwrap();
+    for survey in &surveys {
+        let (endpoint, demand) = (&survey.endpoint, &survey.demand);
+        let (queued, low, running) = (demand.queued, demand.queued_low, demand.running);
+        let (holders, counters) = (&survey.holders, &survey.counters);
+        writeln!(
+            text,
+            "endpoint {endpoint}: {queued} and {low} wait, {running} run, held by {holders:?}, \
+             counted {counters:?}"
+        )
+        .unwrap();
+        describe_jobs(&store, survey.endpoint.as_str(), &mut text).await;
+    }
+    let outbox = store.outbox(Timestamp::NEVER, 99).await.unwrap();
+    for delivery in outbox.deliveries {
+        let (id, url, tries) = (delivery.id, delivery.url, delivery.tries);
+        let of = delivery.loaded.job.id;
+        writeln!(text, "delivery {id} of {of} to {url} after {tries} tries").unwrap();
+    }
+    let next = store.outbox(START, 0).await.unwrap().next;
+    writeln!(text, "first delivery due at {next}").unwrap();
+    for key in store.keys().await.unwrap() {
+        let (id, label, hash, access) = (key.id, key.label, key.hash, key.access);
+        let (endpoints, created_at) = (key.endpoints, key.created_at);
+        let revoked_at = key.revoked_at;
+        writeln!(
+            text,
+            "key {id} {label:?} of the hash {hash:02x?} for {access:?} on {endpoints:?}, \
+             made {created_at}, revoked {revoked_at:?}"
+        )
+        .unwrap();
+    }
+    let known = store.submit(keyed(job(99), "order 3", 3), now).await;
+    writeln!(text, "the request of order 3 again: {known:?}").unwrap();
+    for survey in &surveys {
+        let ask = ask(survey.endpoint.as_str(), "w9", 99);
+        for handout in store.lease(ask, now).await.unwrap().handouts {
+            let (id, secrets) = (handout.job.id, handout.secrets);
+            writeln!(text, "hands out {id} with the secrets {secrets:?}").unwrap();
+        }
+    }
+    text
+}
+
+async fn describe_jobs(store: &dyn Store, on: &str, text: &mut String) {
+    let query = Query {
+        endpoint: endpoint(on),
+        status: None,
+        limit: 99,
+        before: None,
+    };
+    for job in store.list(query).await.unwrap().jobs.iter().rev() {
+        let parts = Parts {
+            output: true,
+            input: true,
+        };
+        let loaded = store.load(&job.endpoint, job.id, parts).await.unwrap();
+        let loaded = loaded.unwrap();
+        assert_eq!(loaded.job, *job);
+        writeln!(text, "{}", describe_job(job)).unwrap();
+        writeln!(text, "  input {:?}", loaded.input.unwrap()).unwrap();
+        if let Some(output) = loaded.output {
+            writeln!(text, "  output {output:?}").unwrap();
+        }
+        let chunks = drain(store, on, job.id).await;
+        if !chunks.is_empty() {
+            writeln!(text, "  chunks {chunks:?}").unwrap();
+        }
+    }
+}
+
+async fn drain(store: &dyn Store, on: &str, job: JobId) -> Vec<bytes::Bytes> {
+    let drained = store.drain(&endpoint(on), job, usize::MAX).await;
+    drained.unwrap().unwrap().chunks
+}
+
+/// Field by field, so that a field that comes later does not change the text of earlier formats.
+fn describe_job(job: &Job) -> String {
+    let Job {
+        id,
+        endpoint,
+        terms,
+        has_webhook,
+        created_at,
+        queued_at,
+        expires_at,
+        expiry_is_hard,
+        awaited,
+        retries,
+        barred,
+        state,
+    } = job;
+    let mut text = format!(
+        "{id} {} of {endpoint}\n  webhook {has_webhook}, awaited {awaited}, created {created_at}, \
+         queued {queued_at}, expires {expires_at} hard {expiry_is_hard}, retries {retries}, \
+         barred {barred:?}",
+        job.status()
+    );
+    if let Some((worker, started_at)) = state.last_attempt() {
+        write!(text, "\n  taken by {worker} at {started_at}").unwrap();
+    }
+    if let Some(end) = state.end() {
+        let (at, forget_at, error) = (end.at, end.forget_at, &end.error);
+        write!(
+            text,
+            "\n  ended {at}, forgotten {forget_at}, error {error:?}"
+        )
+        .unwrap();
+    }
+    write!(
+        text,
+        "\n  execution timeout {:?}, ttl {} given {}, low priority {}, retries up to {}, \
+         retention {} and {}, forgets {}",
+        terms.execution_timeout_ms,
+        terms.ttl_ms,
+        terms.ttl_given,
+        terms.low_priority,
+        terms.retries_max,
+        terms.retention_ms,
+        terms.retention_sync_ms,
+        terms.ttl_expiry_forgets
+    )
+    .unwrap();
+    text
+}

@@ -1,0 +1,399 @@
+//! Runs a history on both stores side by side.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use lazyfox_core::delivery::{Next, Outcome};
+use lazyfox_core::id::JobId;
+use lazyfox_core::job::{Event, Job};
+use lazyfox_core::limits;
+use lazyfox_core::policy::Terms;
+use lazyfox_core::time::Timestamp;
+use lazyfox_store::memory::MemoryStore;
+use lazyfox_store::sqlite::SqliteStore;
+use lazyfox_store::{
+    Applied, Ask, Heartbeat, HolderEvent, Idempotency, NewJob, Parts, Query, Store, Submitted,
+};
+use tempfile::TempDir;
+
+use super::ledger::Ledger;
+use super::ops::{ENDPOINTS, New, Op, Settled, Speaker, Ttl, WORKERS, What};
+use crate::world::*;
+
+const ALL: Parts = Parts {
+    output: true,
+    input: true,
+};
+
+pub(crate) async fn on_both(ops: &[Op]) {
+    let mut replay = Replay::new();
+    for op in ops {
+        replay.step(op).await;
+        let surveys = replay.both(async |store| store.survey().await).await;
+        replay.ledger.check_survey(&surveys);
+    }
+    replay.compare_everything().await;
+    replay.reopen().await;
+    replay.compare_everything().await;
+}
+
+struct Replay {
+    dir: TempDir,
+    memory: MemoryStore,
+    durable: Option<SqliteStore>,
+    now: Timestamp,
+    /// Every id that was ever submitted, also those that were not accepted.
+    ids: Vec<(JobId, usize)>,
+    ledger: Ledger,
+}
+
+impl Replay {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        Self {
+            memory: MemoryStore::new(START),
+            durable: Some(SqliteStore::open(dir.path(), START).unwrap()),
+            dir,
+            now: START,
+            ids: Vec::new(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// Asks both stores and gives their common answer.
+    async fn both<T: Debug, E: Debug>(&self, ask: impl AsyncFn(&dyn Store) -> Result<T, E>) -> T {
+        let ours = ask(&self.memory).await.unwrap();
+        let theirs = ask(self.durable.as_ref().unwrap()).await.unwrap();
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        ours
+    }
+
+    fn job(&self, n: usize) -> Option<(JobId, usize)> {
+        let n = n.checked_rem(self.ids.len())?;
+        Some(self.ids[n])
+    }
+
+    fn speaker(&self, by: Speaker, job: JobId) -> &'static str {
+        let holder = self.ledger.holder(job);
+        match by {
+            Speaker::Holder => WORKERS.into_iter().find(|w| holder == Some(worker(w))),
+            Speaker::Worker(n) => Some(WORKERS[n]),
+        }
+        .unwrap_or(WORKERS[0])
+    }
+
+    async fn step(&mut self, op: &Op) {
+        let now = self.now;
+        match *op {
+            Op::Submit(ref new) => self.submit(new).await,
+            Op::Lease {
+                on,
+                by,
+                count,
+                disowns,
+            } => self.lease(on, by, count, disowns).await,
+            Op::Apply {
+                job,
+                what,
+                by,
+                output,
+                elsewhere,
+            } => {
+                if let Some((id, on)) = self.job(job) {
+                    let on = if elsewhere { 1 - on } else { on };
+                    self.apply(on, id, what, by, output).await;
+                }
+            }
+            Op::Expire { limit } => {
+                let expired = self
+                    .both(async |store| store.expire(now, limit).await)
+                    .await;
+                self.ledger.expired(&expired, limit, now);
+            }
+            Op::Renew { by, ref jobs } => {
+                let beat = Heartbeat {
+                    worker: worker(WORKERS[by]),
+                    jobs: jobs.as_ref().map(|jobs| {
+                        let named = jobs.iter().filter_map(|&n| self.job(n));
+                        named.map(|(id, _)| id).collect()
+                    }),
+                    lease_ms: limits::LEASE_MS,
+                };
+                self.both(async |store| store.renew(beat.clone(), now).await)
+                    .await;
+            }
+            Op::Held { by, evict } => {
+                let by = worker(WORKERS[by]);
+                let event = if evict {
+                    HolderEvent::Evict
+                } else {
+                    HolderEvent::Lost("exited with code 1".to_owned())
+                };
+                let changes = self
+                    .both(async |store| store.apply_to_held(&by, event.clone(), now).await)
+                    .await;
+                self.ledger.let_go(&by, &changes);
+            }
+            Op::Append { job, by, ref sizes } => self.append(job, by, sizes).await,
+            Op::Drain { job, bytes_max } => {
+                if let Some((id, on)) = self.job(job) {
+                    let on = endpoint(ENDPOINTS[on]);
+                    self.both(async |store| store.drain(&on, id, bytes_max).await)
+                        .await;
+                }
+            }
+            Op::Sweep { on, purge, limit } => {
+                let on = endpoint(ENDPOINTS[on]);
+                let event = if purge {
+                    Event::Purge
+                } else {
+                    Event::Unservable {
+                        reason: "no worker starts".to_owned(),
+                    }
+                };
+                let changes = self
+                    .both(async |store| store.sweep(&on, event.clone(), limit, now).await)
+                    .await;
+                self.ledger.swept(&on, &changes, limit);
+            }
+            Op::Prune { limit } => {
+                let pruned = self.both(async |store| store.prune(now, limit).await).await;
+                let forgotten = self.ledger.pruned(pruned, limit, now);
+                for (id, on) in forgotten {
+                    let gone = self
+                        .both(async |store| store.load(&on, id, ALL).await)
+                        .await;
+                    assert_eq!(gone, None, "{id} was to be forgotten");
+                }
+            }
+            Op::Outbox { limit } => {
+                let outbox = self
+                    .both(async |store| store.outbox(now, limit).await)
+                    .await;
+                self.ledger.check_outbox(&outbox, limit);
+            }
+            Op::Settle { delivery, how } => self.settle(delivery, how).await,
+            Op::Wait { ms } => self.now = now.plus_ms(ms),
+            Op::Look { job, page } => {
+                if let Some((id, on)) = self.job(job) {
+                    self.look(id, on).await;
+                }
+                self.compare_lists(page).await;
+            }
+            Op::Reopen => self.reopen().await,
+        }
+    }
+
+    async fn submit(&mut self, new: &New) {
+        let n = u8::try_from(self.ids.len()).unwrap();
+        let id = JobId::new(self.now, [n; 16], new.sync);
+        let terms = Terms {
+            execution_timeout_ms: new.short_run.then_some(30_000),
+            ttl_ms: match new.ttl {
+                Ttl::Long => limits::TTL_MS,
+                Ttl::Short | Ttl::Hard | Ttl::Forgets => 20_000,
+            },
+            ttl_given: matches!(new.ttl, Ttl::Hard | Ttl::Forgets),
+            ttl_expiry_forgets: new.ttl == Ttl::Forgets,
+            low_priority: new.low,
+            retries_max: new.retries_max,
+            ..terms()
+        };
+        let on = endpoint(ENDPOINTS[new.on]);
+        let new_job = NewJob {
+            job: Job::submitted(id, on, terms, new.webhook, self.now),
+            input: input_of(id),
+            webhook: new.webhook.then(|| format!("https://hook.example/{n}")),
+            secrets: new.secrets.then(|| vec![n, 0]),
+            idempotency: new.key.map(|(key, fingerprint)| Idempotency {
+                key: format!("key-{key}"),
+                fingerprint: [fingerprint; 32],
+            }),
+        };
+        self.ids.push((id, new.on));
+        let now = self.now;
+        let submitted = self
+            .both(async |store| store.submit(new_job.clone(), now).await)
+            .await;
+        match submitted {
+            Submitted::Accepted => self.ledger.accepted(&new_job),
+            Submitted::Known(known, status) => self.ledger.check_known(&new_job, known, status),
+            Submitted::Conflict(known) => self.ledger.check_conflict(&new_job, known),
+        }
+    }
+
+    async fn lease(&mut self, on: usize, by: usize, count: usize, disowns: bool) {
+        let now = self.now;
+        let ask = Ask {
+            endpoint: endpoint(ENDPOINTS[on]),
+            worker: worker(WORKERS[by]),
+            count,
+            lease_ms: limits::LEASE_MS - 10_000,
+            disowns_before: disowns.then_some(now),
+        };
+        let leased = self
+            .both(async |store| store.lease(ask.clone(), now).await)
+            .await;
+        self.ledger.leased(&ask, &leased, now);
+    }
+
+    async fn apply(&mut self, on: usize, id: JobId, what: What, by: Speaker, output: Option<u8>) {
+        let now = self.now;
+        let by = worker(self.speaker(by, id));
+        let event = match what {
+            What::HandBack => Event::HandBack { worker: by },
+            What::Progress => Event::Progress { worker: by },
+            What::Complete => Event::Complete { worker: by },
+            What::Fail => Event::Fail {
+                worker: by,
+                error: "out of memory".to_owned(),
+            },
+            What::Lost => Event::Lost {
+                worker: by,
+                how: "left".to_owned(),
+            },
+            What::Cancel => Event::Cancel,
+            What::Retry => Event::Retry,
+            What::WaitEnded => Event::WaitEnded,
+            What::SetTtl(ms) => Event::SetTtl { ms },
+        };
+        // Only reports carry an output.
+        let output = match what {
+            What::Progress => Some(Bytes::from(format!("\"half of {}\"", output.unwrap_or(0)))),
+            What::Complete | What::Fail => output.map(|n| Bytes::from(format!("{{\"n\": {n}}}"))),
+            _ => None,
+        };
+        let endpoint = endpoint(ENDPOINTS[on]);
+        let applied = self
+            .both(async |store| {
+                store
+                    .apply(&endpoint, id, event.clone(), output.clone(), now)
+                    .await
+            })
+            .await;
+        if applied != Applied::Unknown {
+            self.ledger.check_known_on(id, &endpoint);
+        }
+        match applied {
+            Applied::Changed(change) => self.ledger.changed(&change, &event, output),
+            Applied::Refused(_, job) => self.ledger.check_unchanged(&job),
+            Applied::Unknown => self.ledger.check_unknown(id, &endpoint),
+        }
+        if self.ids.iter().any(|&(known, n)| known == id && n == on) {
+            self.look(id, on).await;
+        }
+    }
+
+    async fn append(&self, job: usize, by: Speaker, sizes: &[usize]) {
+        let Some((id, on)) = self.job(job) else {
+            return;
+        };
+        let (on, by) = (endpoint(ENDPOINTS[on]), worker(self.speaker(by, id)));
+        let chunks: Vec<Bytes> = sizes
+            .iter()
+            .enumerate()
+            .map(|(n, &size)| Bytes::from(vec![b'a' + u8::try_from(n).unwrap(); size]))
+            .collect();
+        let kept = self
+            .both(async |store| store.append_chunks(&on, id, &by, chunks.clone()).await)
+            .await;
+        let holds = self.ledger.holder(id) == Some(by);
+        let expected = if holds {
+            lazyfox_store::ChunksKept::Kept
+        } else {
+            lazyfox_store::ChunksKept::NotHolder
+        };
+        assert_eq!(kept, expected);
+    }
+
+    async fn settle(&mut self, delivery: u64, how: Settled) {
+        let next = match how {
+            Settled::Delivered => Next::Delivered,
+            Settled::Again => Next::Again(self.now.plus_ms(10_000)),
+            Settled::GaveUp => Next::GaveUp,
+        };
+        let outcome = match how {
+            Settled::Delivered => Outcome::Answered(204),
+            Settled::Again | Settled::GaveUp => Outcome::Failed("timed out".to_owned()),
+        };
+        self.both(async |store| store.settle(delivery, outcome.clone(), next).await)
+            .await;
+        self.ledger.settled(delivery, next);
+    }
+
+    /// One job, read from both and compared with what the ledger knows of it.
+    async fn look(&self, id: JobId, on: usize) {
+        let on = endpoint(ENDPOINTS[on]);
+        let loaded = self
+            .both(async |store| {
+                let loaded = store.load(&on, id, ALL).await?;
+                Ok::<_, lazyfox_store::StoreError>(loaded.map(|mut loaded| {
+                    loaded.job = without_lease(loaded.job);
+                    loaded
+                }))
+            })
+            .await;
+        self.ledger.check_loaded(id, loaded.as_ref());
+    }
+
+    async fn compare_lists(&self, limit: usize) {
+        for on in ENDPOINTS {
+            self.both(async |store| {
+                // Where a page begins is the store's own affair; the pages are not.
+                let mut pages = Vec::new();
+                let mut before = None;
+                loop {
+                    let query = Query {
+                        endpoint: endpoint(on),
+                        status: None,
+                        limit,
+                        before,
+                    };
+                    let page = store.list(query).await?;
+                    let jobs = page.jobs.into_iter().map(without_lease);
+                    pages.push(jobs.collect::<Vec<_>>());
+                    before = page.next;
+                    if before.is_none() {
+                        return Ok::<_, lazyfox_store::StoreError>(pages);
+                    }
+                }
+            })
+            .await;
+        }
+    }
+
+    async fn compare_everything(&self) {
+        for &(id, on) in &self.ids {
+            self.look(id, on).await;
+        }
+        self.compare_lists(3).await;
+        let (never, all) = (Timestamp::NEVER, usize::MAX);
+        let outbox = self
+            .both(async |store| store.outbox(never, all).await)
+            .await;
+        self.ledger.check_outbox(&outbox, all);
+        let surveys = self.both(async |store| store.survey().await).await;
+        self.ledger.check_survey(&surveys);
+    }
+
+    /// What the end of a process takes away is taken from the memory store by hand: callers that
+    /// wait, and leases, which begin anew.
+    async fn reopen(&mut self) {
+        self.durable = None;
+        self.durable = Some(SqliteStore::open(self.dir.path(), self.now).unwrap());
+        for (id, on) in self.ledger.unfinished() {
+            let event = Event::WaitEnded;
+            let applied = self.memory.apply(&on, id, event.clone(), None, self.now);
+            let change = applied.await.unwrap().changed().unwrap();
+            self.ledger.changed(&change, &event, None);
+        }
+        for name in WORKERS {
+            let beat = Heartbeat {
+                worker: worker(name),
+                jobs: None,
+                lease_ms: limits::LEASE_MS,
+            };
+            self.memory.renew(beat, self.now).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What only the embedded store promises: its files, and what happens when they or the machine fail.
+
+mod child;
+mod closing;
+mod crash;
+mod key_file;
+mod no_room;
+mod opening;
+
+use std::path::Path;
+
+use lazyfox_store::sqlite::{DATABASE, SqliteStore};
+use rusqlite::Connection;
+
+use crate::world::*;
+
+fn open(dir: &Path) -> SqliteStore {
+    SqliteStore::open(dir, START).unwrap()
+}
+
+/// Why a store does not open.
+fn refusal(dir: &Path) -> String {
+    match SqliteStore::open(dir, START) {
+        Ok(_) => panic!("{} can be opened", dir.display()),
+        Err(lazyfox_store::StoreError::Open(text)) => text,
+        Err(other) => panic!("not an error of opening: {other:?}"),
+    }
+}
+
+/// The database as any other program sees it.
+fn raw(dir: &Path) -> Connection {
+    Connection::open(dir.join(DATABASE)).unwrap()
+}
