@@ -21,6 +21,12 @@ use crate::{
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
+/// Inputs handed out at once, in bytes: a batch of the largest jobs must not fill the memory.
+const HANDOUT_BYTES: usize = 32 * limits::MIB;
+/// Waiting jobs that one poll passes over, because they are not for this worker or about to expire.
+/// When a million expire at once, polls must not each look at all of them.
+const SKIPPED_MAX: usize = 1000;
+
 /// A job's place in the order of submission; also its key in the rows.
 pub(crate) type Seq = u64;
 
@@ -140,7 +146,8 @@ impl<R: Rows> Engine<R> {
             }
         }
         let mut from = None;
-        while leased.handouts.len() < ask.count {
+        let (mut bytes, mut skipped) = (0, 0);
+        while leased.handouts.len() < ask.count && bytes < HANDOUT_BYTES && skipped < SKIPPED_MAX {
             let Some((place, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
                 break;
             };
@@ -152,11 +159,14 @@ impl<R: Rows> Engine<R> {
             };
             if let Applied::Changed(change) = self.change(seq, &job, event, None, now)? {
                 let (input, secrets) = self.rows.input(seq)?;
+                bytes += input.len();
                 leased.handouts.push(Handout {
                     job: change.job,
                     input,
                     secrets,
                 });
+            } else {
+                skipped += 1;
             }
         }
         Ok(leased)

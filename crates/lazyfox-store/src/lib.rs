@@ -341,8 +341,8 @@ pub struct Delivery {
     pub url: String,
     /// Tries made so far.
     pub tries: u32,
-    /// The job as it ended, with its payloads.
-    pub loaded: Loaded,
+    /// The job as it ended. Its payloads are for [`Store::load`], one delivery at a time.
+    pub job: Job,
 }
 
 /// An API key; the key itself is shown once and never kept.

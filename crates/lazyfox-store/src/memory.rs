@@ -384,16 +384,13 @@ impl Rows for MapRows {
                 break;
             }
             let record = self.record(seq)?;
-            let loaded = record.loaded(Parts {
-                output: true,
-                input: true,
-            });
+            let job = record.job.clone();
             let url = record.webhook.clone().unwrap_or_default();
             outbox.deliveries.push(Delivery {
                 id,
                 url,
                 tries,
-                loaded,
+                job,
             });
         }
         Ok(outbox)

@@ -90,7 +90,8 @@ pub fn router(app: Arc<App>) -> Router {
 #[must_use]
 pub fn collapse_slashes(mut request: Request) -> Request {
     let path = request.uri().path();
-    if !path.contains("//") && !(path.len() > 1 && path.ends_with('/')) {
+    let tidy = !path.contains("//") && (path == "/" || !path.ends_with('/'));
+    if tidy {
         return request;
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();

@@ -18,7 +18,13 @@ const PREFIX: &str = "lfx_";
 /// The keys of the store, as read a moment ago.
 #[derive(Default)]
 pub struct KeyRing {
-    read: Mutex<Option<(Timestamp, HashMap<[u8; 32], Key>)>>,
+    read: Mutex<Option<Reading>>,
+}
+
+/// The valid keys by their hash, and when they were read.
+struct Reading {
+    at: Timestamp,
+    keys: HashMap<[u8; 32], Key>,
 }
 
 /// What a call needs.
@@ -54,13 +60,13 @@ impl KeyRing {
             .map(|key| (key.hash, key))
             .collect();
         let found = keys.get(&hash).cloned();
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, keys));
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reading { at: now, keys });
         Ok(found)
     }
 
     fn known(&self, hash: &[u8; 32], now: Timestamp) -> Option<Key> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, keys) = read.as_ref()?;
+        let Reading { at, keys } = read.as_ref()?;
         // A hash is looked up by its value: what that takes says nothing about the key behind it.
         (now.ms_since(*at) < FRESH_MS)
             .then(|| keys.get(hash).cloned())

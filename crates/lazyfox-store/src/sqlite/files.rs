@@ -23,6 +23,9 @@ const APPLICATION_ID: i32 = 0x6c7a_6678;
 /// copy is cheap per job, small enough that a restart reads it in a moment.
 const CHECKPOINT_PAGES: u32 = 8192;
 
+/// What a burst leaves of the WAL's size, in bytes: twice what it has between two copies.
+const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+
 /// How long to wait for `lazyfox key`, which writes a row beside a running server.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -95,6 +98,7 @@ pub(super) fn connect(dir: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
         connection.pragma_update(None, "cache_size", -16_384)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(())

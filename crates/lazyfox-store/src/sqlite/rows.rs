@@ -14,7 +14,7 @@ pub(super) use self::keys::keys;
 use self::read::{COLUMNS, job_of, ms};
 pub(super) use self::read::{Load, list, load};
 use crate::engine::{Result, Rows, Seq};
-use crate::{Delivery, Key, Loaded, NewJob, Outbox, StoreError};
+use crate::{Delivery, Key, NewJob, Outbox, StoreError};
 
 /// The writer's connection. A transaction begins with the first write of a group.
 pub(super) struct SqlRows {
@@ -408,13 +408,15 @@ impl Rows for SqlRows {
                 outbox.next = due_at;
                 break;
             }
-            let loaded = self.ended(seq.cast_unsigned())?;
+            let job = self.by_seq(seq.cast_unsigned())?.ok_or_else(|| {
+                StoreError::Corrupt(format!("job number {seq} has a delivery but no record"))
+            })?;
             let (id, url) = (id.cast_unsigned(), url.unwrap_or_default());
             outbox.deliveries.push(Delivery {
                 id,
                 url,
                 tries,
-                loaded,
+                job,
             });
         }
         Ok(outbox)
@@ -492,30 +494,6 @@ impl Rows for SqlRows {
             params![id, now.as_ms()],
         )?;
         Ok(changed > 0)
-    }
-}
-
-impl SqlRows {
-    fn ended(&mut self, seq: Seq) -> Result<Loaded> {
-        let job = self.by_seq(seq)?;
-        let job = job.ok_or_else(|| {
-            StoreError::Corrupt(format!("job number {seq} has a delivery but no record"))
-        })?;
-        let (input, _) = self.input(seq)?;
-        let output = self
-            .connection
-            .prepare_cached("SELECT body FROM outputs WHERE seq = ?1")
-            .and_then(|mut statement| {
-                statement
-                    .query_row([key(seq)], |row| row.get::<_, Vec<u8>>(0))
-                    .optional()
-            })
-            .map_err(unavailable)?;
-        Ok(Loaded {
-            job,
-            output: output.map(Bytes::from),
-            input: Some(input),
-        })
     }
 }
 

@@ -148,7 +148,7 @@ async fn describe(dir: &Path) -> String {
     let outbox = store.outbox(Timestamp::NEVER, 99).await.unwrap();
     for delivery in outbox.deliveries {
         let (id, url, tries) = (delivery.id, delivery.url, delivery.tries);
-        let of = delivery.loaded.job.id;
+        let of = delivery.job.id;
         writeln!(text, "delivery {id} of {of} to {url} after {tries} tries").unwrap();
     }
     let next = store.outbox(START, 0).await.unwrap().next;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lazyfox_core::delivery;
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{Delivery, StoreError};
+use lazyfox_store::{Delivery, Parts, StoreError};
 
 use crate::app::App;
 use crate::views;
@@ -13,6 +13,9 @@ use crate::webhooks::Sender;
 
 /// Deliveries under way at once.
 const AT_ONCE: usize = 64;
+
+/// When a delivery that the store could not note is tried again.
+const AFTER_ERROR_MS: u64 = 1_000;
 
 /// What is under way.
 pub struct Deliveries {
@@ -71,24 +74,39 @@ pub async fn deliver_once(
 }
 
 async fn deliver(app: Arc<App>, deliveries: Arc<Deliveries>, delivery: Delivery) {
-    let job = delivery.loaded.job.id;
-    let body = views::webhook(&delivery.loaded, &delivery.url);
-    let outcome = deliveries.sender.post(&delivery.url, body).await;
-    let next = delivery::after_try(delivery.tries + 1, &outcome, app.now());
-    match next {
-        delivery::Next::Delivered => tracing::debug!(job.id = %job, "webhook delivered"),
-        delivery::Next::Again(_) => {
-            tracing::info!(job.id = %job, ?outcome, "webhook not delivered, trying again");
-        }
-        delivery::Next::GaveUp => {
-            tracing::warn!(job.id = %job, ?outcome, "webhook not delivered, giving up");
-        }
-    }
-    if let Err(e) = app.store.settle(delivery.id, outcome, next).await {
+    if let Err(e) = try_once(&app, &deliveries.sender, &delivery).await {
         // It is still due, so it is sent again: twice is better than never.
-        tracing::error!(job.id = %job, error = %e, "cannot note a delivery");
-        app.clock.sleep_until(app.now().plus_ms(1_000)).await;
+        tracing::error!(job.id = %delivery.job.id, error = %e, "cannot read or note a delivery");
+        app.clock
+            .sleep_until(app.now().plus_ms(AFTER_ERROR_MS))
+            .await;
     }
     deliveries.done(delivery.id);
     app.wakes.outbox.notify_one();
+}
+
+async fn try_once(app: &App, sender: &Sender, delivery: &Delivery) -> Result<(), StoreError> {
+    let job = &delivery.job;
+    let parts = Parts {
+        output: true,
+        input: true,
+    };
+    let loaded = app.store.load(&job.endpoint, job.id, parts).await?;
+    // A /retry takes its delivery back.
+    let Some(loaded) = loaded.filter(|loaded| loaded.job.status().is_terminal()) else {
+        return Ok(());
+    };
+    let body = views::webhook(&loaded, &delivery.url);
+    let outcome = sender.post(&delivery.url, body).await;
+    let next = delivery::after_try(delivery.tries + 1, &outcome, app.now());
+    match next {
+        delivery::Next::Delivered => tracing::debug!(job.id = %job.id, "webhook delivered"),
+        delivery::Next::Again(_) => {
+            tracing::info!(job.id = %job.id, ?outcome, "webhook not delivered, trying again");
+        }
+        delivery::Next::GaveUp => {
+            tracing::warn!(job.id = %job.id, ?outcome, "webhook not delivered, giving up");
+        }
+    }
+    app.store.settle(delivery.id, outcome, next).await
 }
