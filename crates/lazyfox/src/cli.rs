@@ -41,7 +41,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
     /// Serve one Python handler, with its environment made from the requirements.txt beside it
     Dev(dev::Args),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lazyfox_core::id::{EndpointId, WorkerId};
+use listenfd::ListenFd;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::Clock;
@@ -48,7 +50,10 @@ pub async fn main(args: Args) -> Result<ExitCode> {
     let config = configured(&args)?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    let listener = server::bind(&config.listen).await?;
+    let listener = match inherited()? {
+        Some(listener) => listener,
+        None => server::bind(&config.listen).await?,
+    };
     let patience = Duration::from_millis(config.shutdown_ms);
     let server = Server::start(config, listener, Clock::system(), Arc::new(ToLog)).await?;
     if let Some(key) = server::first_key(&server.app).await? {
@@ -76,6 +81,20 @@ pub async fn main(args: Args) -> Result<ExitCode> {
         })
         .await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The socket that the service manager holds open for us (`LISTEN_FDS`), if it does. Connections wait in
+/// it while the server is restarted; without it they are refused, and a worker whose post of a
+/// finished result is refused does not try again.
+fn inherited() -> Result<Option<TcpListener>> {
+    let context = "the inherited socket (LISTEN_FDS) is not a TCP listener";
+    let Some(listener) = ListenFd::from_env().take_tcp_listener(0).context(context)? else {
+        return Ok(None);
+    };
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    tracing::info!("listening on the inherited socket; server.listen and --listen are not used");
+    Ok(Some(listener))
 }
 
 fn configured(args: &Args) -> Result<Config> {
