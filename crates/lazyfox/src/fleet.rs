@@ -77,6 +77,15 @@ pub enum Duty {
     Kill(WorkerId, &'static str),
 }
 
+/// What was known of a worker that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// It never asked for a job.
+    pub never_asked: bool,
+    /// Why it was to go, if it was.
+    pub retired: Option<String>,
+}
+
 /// Numbers for `/health`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headcount {
@@ -294,13 +303,14 @@ impl Fleet {
             .map(|entry| entry.calls.subscribe())
     }
 
-    /// A worker has ended. True when it never asked for a job.
-    pub fn ended(&self, worker: &WorkerId) -> bool {
-        let removed = self.state().workers.remove(worker);
+    /// A worker has ended. What was known of it, if it was known.
+    pub fn ended(&self, worker: &WorkerId) -> Option<Left> {
+        let entry = self.state().workers.remove(worker)?;
         // Its open polls, if any, find no worker and end.
-        removed.is_some_and(|entry| {
-            entry.calls.send_replace(());
-            entry.first_poll_at.is_none()
+        entry.calls.send_replace(());
+        Some(Left {
+            never_asked: entry.first_poll_at.is_none(),
+            retired: entry.retired.map(|retired| retired.why),
         })
     }
 

@@ -45,20 +45,26 @@ pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
         );
     }
     app.note(&changes);
-    let never_asked = app.fleet.ended(&end.worker);
+    let left = app.fleet.ended(&end.worker);
     tracing::info!(
         worker.id = %end.worker, endpoint.id = %end.endpoint, exit = %end.exit, "worker ended"
     );
-    // A worker that this server stopped before it was up is no failure.
-    if never_asked && !app.is_closing() {
-        let hint = match end.exit {
-            Exit::Code(0) => " (does the handler call runpod.serverless.start?)",
-            Exit::Code(_) | Exit::Signal(_) | Exit::Unknown => "",
-        };
-        let why = format!("the worker {how}, before it asked for a job{hint}");
-        start_failed(app, &end.endpoint, why).await?;
+    match left {
+        // What this server ends because it is being stopped itself is no failure.
+        Some(left) if left.never_asked && !app.is_closing() => {
+            start_failed(app, &end.endpoint, why_not_ready(end, &how, left.retired)).await
+        }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
+}
+
+fn why_not_ready(end: &Ended, how: &str, retired: Option<String>) -> String {
+    let hint = match (end.exit, retired) {
+        (_, Some(why)) => format!(" ({why})"),
+        (Exit::Code(0), None) => " (does the handler call runpod.serverless.start?)".to_owned(),
+        (Exit::Code(_) | Exit::Signal(_) | Exit::Unknown, None) => String::new(),
+    };
+    format!("the worker {how}, before it asked for a job{hint}")
 }
 
 /// Notes a start that came to nothing; where the endpoint says so, the jobs that waited for it fail.
