@@ -263,7 +263,8 @@ proptest! {
         let mut quiet_rounds = 0;
         for round in 0..40 {
             let plan = plan(&Demand::default(), &fleet, &settings, None, now);
-            quiet_rounds = if plan.start == 0 && plan.stop.is_empty() { quiet_rounds + 1 } else { 0 };
+            let is_quiet = plan.start == 0 && plan.stop.is_empty();
+            quiet_rounds = if is_quiet { quiet_rounds + 1 } else { 0 };
             fleet.retain(|member| {
                 !plan.stop.contains(&member.worker) && member.phase != Phase::Stopping
             });
