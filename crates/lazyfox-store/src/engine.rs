@@ -16,7 +16,7 @@ use lazyfox_core::time::Timestamp;
 pub(crate) use self::index::Index;
 use crate::{
     Applied, Ask, Change, ChunksKept, Drained, Expired, Handout, Heartbeat, HolderEvent, Key,
-    Leased, NewJob, Outbox, Renewed, StoreError, Submitted, Survey,
+    LeaseMs, Leased, NewJob, Outbox, Renewed, StoreError, Submitted, Survey,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
@@ -84,19 +84,24 @@ pub(crate) trait Rows {
 pub(crate) struct Engine<R> {
     pub(crate) rows: R,
     index: Index,
+    lease_ms: LeaseMs,
 }
 
 impl<R: Rows> Engine<R> {
     /// Derives the index. Leases are not kept, so each running job gets a new one: its worker has
     /// that long to show that it lives.
-    pub(crate) fn open(mut rows: R, now: Timestamp) -> Result<Self> {
-        let index = Index::derive(&mut rows, now)?;
-        Ok(Self { rows, index })
+    pub(crate) fn open(mut rows: R, now: Timestamp, lease_ms: LeaseMs) -> Result<Self> {
+        let index = Index::derive(&mut rows, now, &lease_ms)?;
+        Ok(Self {
+            rows,
+            index,
+            lease_ms,
+        })
     }
 
     /// After a failed commit: what the index learned from it is not on disk.
     pub(crate) fn rederive(&mut self, now: Timestamp) -> Result<()> {
-        self.index = Index::derive(&mut self.rows, now)?;
+        self.index = Index::derive(&mut self.rows, now, &self.lease_ms)?;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use lazyfox_core::delivery;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Counter, Event, Job, Refused, Status};
+use lazyfox_core::limits;
 use lazyfox_core::scale::Demand;
 use lazyfox_core::time::Timestamp;
 
@@ -23,6 +24,14 @@ pub mod sqlite;
 
 /// A store's answer, as a boxed future: nothing next to a disk write, and it keeps the trait object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// How long the new lease of a running job is after a restart, by its endpoint. Leases are not kept, and
+/// what an endpoint grants is the configuration's to say.
+pub type LeaseMs = Box<dyn Fn(&EndpointId) -> u64 + Send>;
+
+fn default_lease() -> LeaseMs {
+    Box::new(|_| limits::LEASE_MS)
+}
 
 /// Where jobs, payloads, deliveries and keys are kept.
 pub trait Store: Send + Sync {

@@ -26,7 +26,8 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        let engine = Engine::open(MapRows::default(), now).expect("maps cannot fail");
+        let engine = Engine::open(MapRows::default(), now, crate::default_lease())
+            .expect("maps cannot fail");
         Self {
             engine: Mutex::new(engine),
         }

@@ -23,8 +23,8 @@ use self::writer::Writer;
 use crate::engine::Rows as _;
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, Drained, Expired, Heartbeat, HolderEvent, Key,
-    Leased, Loaded, NewJob, Outbox, Page, Parts, Query, Renewed, Store, StoreError, Submitted,
-    Survey,
+    LeaseMs, Leased, Loaded, NewJob, Outbox, Page, Parts, Query, Renewed, Store, StoreError,
+    Submitted, Survey,
 };
 
 /// The database's name within the data directory.
@@ -46,11 +46,23 @@ impl SqliteStore {
     /// [`StoreError::Open`] when another server has it, when it cannot be read or written, when
     /// it is damaged or of a newer format. The text says what to do.
     pub fn open(dir: &Path, now: Timestamp) -> Result<Self, StoreError> {
+        Self::open_with_leases(dir, now, crate::default_lease())
+    }
+
+    /// The same, where endpoints grant leases of their own length.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn open_with_leases(
+        dir: &Path,
+        now: Timestamp,
+        lease_ms: LeaseMs,
+    ) -> Result<Self, StoreError> {
         let held = files::hold(dir)?;
         let path = dir.join(DATABASE);
         let mut rows = SqlRows::new(files::connect(dir)?);
         let waits_ended = rows.end_waits();
-        let writer = waits_ended.and_then(|()| Writer::start(rows, now));
+        let writer = waits_ended.and_then(|()| Writer::start(rows, now, lease_ms));
         let writer = writer.map_err(|e| files::explain_start(&path, e))?;
         let readers = Readers::open(&path)?;
         Ok(Self {

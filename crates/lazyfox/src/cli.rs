@@ -2,10 +2,13 @@
 
 mod key;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{self, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -96,14 +99,35 @@ fn log(level: LevelFilter, jobs: LevelFilter, style: Style) {
     let filter = Targets::new()
         .with_target("lazyfox", level)
         .with_target(JOBS, jobs);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours());
     let registry = tracing_subscriber::registry().with(filter);
     match style {
         Style::Terse => registry
-            .with(lines.without_time().with_target(false))
+            .with(
+                lines
+                    .without_time()
+                    .with_target(false)
+                    .fmt_fields(terse_fields()),
+            )
             .init(),
         Style::Full => registry.with(lines).init(),
     }
+}
+
+/// Colours are for eyes: in a file they are noise, and <https://no-color.org> says how to refuse them.
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
+/// Names that can be told by their looks stand alone.
+fn terse_fields() -> impl for<'w> FormatFields<'w> + 'static {
+    format::debug_fn(|writer, field, value| match field.name() {
+        "message" | "worker.id" | "endpoint.id" | "job.id" => write!(writer, "{value:?}"),
+        name => write!(writer, "{name}={value:?}"),
+    })
+    .delimited(" ")
 }
 
 #[cfg(test)]

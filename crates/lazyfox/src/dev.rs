@@ -79,33 +79,42 @@ pub async fn main(args: Args) -> Result<ExitCode> {
         .parent()
         .context("the handler has no directory")?
         .to_path_buf();
+    // Before the environment is made: that may take minutes, and then the port is still taken.
+    let listener = server::bind(listen(&args)).await?;
     let (config, endpoint) = configured(&args, &handler, &dir).await?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let listener = server::bind(&config.listen).await?;
     let data = config.data.clone();
-    let server =
-        Server::start(config, listener, Clock::system(), Arc::new(Terminal::new())).await?;
+    let server = Server::start(
+        config,
+        listener,
+        Clock::system(),
+        Arc::new(Terminal::default()),
+    )
+    .await?;
     let key = server::first_key(&server.app).await?;
     let url = format!("http://{}", server.address());
 
     let code = if let Some(input) = args.send {
         tokio::select! {
             code = client::run_one(&url, key.as_deref(), endpoint.as_str(), &input) => code,
-            _ = interrupt.recv() => ExitCode::from(130),
-            _ = terminate.recv() => ExitCode::from(143),
+            _ = interrupt.recv() => stopping(130),
+            _ = terminate.recv() => stopping(143),
         }
     } else {
         welcome(&url, key.as_deref(), &endpoint, &data, &dir);
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = interrupt.recv() => stopping(0),
+            _ = terminate.recv() => stopping(0),
         }
-        eprintln!("Stopping: running jobs may finish. Ctrl-C again ends them.");
-        ExitCode::SUCCESS
     };
     server.stop(second(&mut interrupt, &mut terminate)).await;
     Ok(code)
+}
+
+fn stopping(code: u8) -> ExitCode {
+    eprintln!("Stopping: running jobs may finish. Ctrl-C again ends them.");
+    ExitCode::from(code)
 }
 
 async fn second(interrupt: &mut Signal, terminate: &mut Signal) {
@@ -154,11 +163,7 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
     .await?;
 
     let endpoint = endpoint(args, handler, dir)?;
-    let listen = match (&args.listen, &args.send) {
-        (Some(listen), _) => listen.clone(),
-        (None, Some(_)) => "127.0.0.1:0".to_owned(),
-        (None, None) => "127.0.0.1:8000".to_owned(),
-    };
+    let listen = listen(args);
     let loopback = ["127.", "localhost:", "[::1]:"]
         .iter()
         .any(|own| listen.starts_with(own));
@@ -181,13 +186,21 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
         ..shipped
     };
     let config = Config {
-        listen,
+        listen: listen.to_owned(),
         data,
         auth: if loopback { Auth::None } else { Auth::Keys },
         endpoints: BTreeMap::from([(endpoint.clone(), settings)]),
         ..Config::empty()
     };
     Ok((config, endpoint))
+}
+
+fn listen(args: &Args) -> &str {
+    match (&args.listen, &args.send) {
+        (Some(listen), _) => listen,
+        (None, Some(_)) => "127.0.0.1:0",
+        (None, None) => "127.0.0.1:8000",
+    }
 }
 
 async fn python(handler: PathBuf, envs_dir: PathBuf, python: Option<String>) -> Result<PathBuf> {

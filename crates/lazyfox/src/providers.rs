@@ -24,6 +24,8 @@ pub struct WorkerSpec {
     pub working_dir: PathBuf,
     /// The whole environment that the worker is promised; it wins over what is inherited.
     pub env: Vec<(String, String)>,
+    /// Where its server is: a host that it reaches without a proxy, whatever the environment says.
+    pub server_host: String,
 }
 
 /// A worker that is alive.

@@ -20,6 +20,9 @@ const DEFAULT_REQUIREMENTS: &str = "runpod\n";
 /// Lies in an environment whose installation came to its end.
 const READY: &str = ".lazyfox-ready";
 
+/// Said before pip runs, which is quiet until it fails.
+const PATIENCE: &str = "this takes a moment, once";
+
 /// How many lines of a failed command are shown: pip's reason stands in the last few.
 const LAST_LINES: usize = 20;
 
@@ -177,7 +180,7 @@ fn make(
     ));
     let mut command = Command::new(&interpreter.executable);
     command.args(["-m", "venv"]).arg(env);
-    run(command, &mut |_| ()).context("cannot make a virtual environment")
+    run(command).context("cannot make a virtual environment")
 }
 
 fn install(
@@ -190,13 +193,13 @@ fn install(
         "-m",
         "pip",
         "install",
+        "--quiet",
         "--disable-pip-version-check",
         "--no-input",
     ]);
-    command.args(["--progress-bar", "off"]);
     match &requirements.file {
         Some(file) => {
-            say(&format!("installing {}", file.display()));
+            say(&format!("installing {}; {PATIENCE}", file.display()));
             command.arg("-r").arg(file);
             // Requirements that are paths count from here.
             if let Some(dir) = file.parent() {
@@ -204,15 +207,17 @@ fn install(
             }
         }
         None => {
-            say("there is no requirements.txt beside the handler: installing runpod");
+            say(&format!(
+                "there is no requirements.txt beside the handler: installing runpod; {PATIENCE}"
+            ));
             command.args(DEFAULT_REQUIREMENTS.split_whitespace());
         }
     }
-    run(command, say).context("pip could not install what the handler requires")
+    run(command).context("pip could not install what the handler requires")
 }
 
-/// Runs a command to its end and hands on its output as it comes.
-fn run(mut command: Command, say: &mut impl FnMut(&str)) -> anyhow::Result<()> {
+/// Runs a command to its end. What it wrote is shown when it fails.
+fn run(mut command: Command) -> anyhow::Result<()> {
     let program = command.get_program().display().to_string();
     let cannot_run = || format!("cannot run {program}");
     // One pipe for both, so that lines keep their order and neither can fill up unread.
@@ -228,7 +233,6 @@ fn run(mut command: Command, say: &mut impl FnMut(&str)) -> anyhow::Result<()> {
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.with_context(cannot_run)?;
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        say(&line);
         if last.len() == LAST_LINES {
             last.pop_front();
         }

@@ -10,7 +10,9 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lazyfox_core::id::WorkerId;
+use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::limits;
+use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
 use lazyfox_store::{HolderEvent, Store};
@@ -70,19 +72,7 @@ impl Server {
             .context("cannot tell the address to listen on")?;
         config.check_address(address)?;
         let now = clock.now();
-        let (store, key): (Arc<dyn Store>, ServerKey) = match config.store {
-            StoreKind::Memory => (Arc::new(MemoryStore::new(now)), ServerKey::ephemeral()),
-            StoreKind::Sqlite => {
-                let data = config.data.clone();
-                let open = move || -> Result<(Arc<dyn Store>, ServerKey)> {
-                    let store = SqliteStore::open(&data, now)?;
-                    Ok((Arc::new(store), ServerKey::load(&data)?))
-                };
-                tokio::task::spawn_blocking(open)
-                    .await
-                    .context("opening the store broke off")??
-            }
-        };
+        let (store, key) = open_store(&config, now).await?;
         let worker_url = config
             .worker_url
             .clone()
@@ -191,6 +181,28 @@ impl Server {
         };
         if tokio::time::timeout(LAST_ENDS, gone).await.is_err() {
             tracing::warn!("some workers are not gone yet; the next start will find them");
+        }
+    }
+}
+
+/// Opens what is kept, and the key to its secrets.
+async fn open_store(config: &Config, now: Timestamp) -> Result<(Arc<dyn Store>, ServerKey)> {
+    match config.store {
+        StoreKind::Memory => Ok((Arc::new(MemoryStore::new(now)), ServerKey::ephemeral())),
+        StoreKind::Sqlite => {
+            let data = config.data.clone();
+            let endpoints = config.endpoints.clone();
+            let lease_ms = move |id: &EndpointId| {
+                let settings = endpoints.get(id);
+                settings.map_or(limits::LEASE_MS, |it| it.lease_ms)
+            };
+            let open = move || -> Result<(Arc<dyn Store>, ServerKey)> {
+                let store = SqliteStore::open_with_leases(&data, now, Box::new(lease_ms))?;
+                Ok((Arc::new(store), ServerKey::load(&data)?))
+            };
+            tokio::task::spawn_blocking(open)
+                .await
+                .context("opening the store broke off")?
         }
     }
 }

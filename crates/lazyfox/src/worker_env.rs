@@ -27,6 +27,23 @@ fn preset(settings: &Endpoint) -> Vec<(String, String)> {
     .to_vec()
 }
 
+/// The host of [`App::worker_url`], as `NO_PROXY` spells it.
+#[must_use]
+pub fn server_host(app: &App) -> String {
+    host(&app.worker_url).to_owned()
+}
+
+/// The host of a URL, an IPv6 address without its brackets.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let address = authority.rsplit('@').next().unwrap_or_default();
+    match address.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => address.split(':').next().unwrap_or_default(),
+    }
+}
+
 /// The variables of one worker. URLs name the worker already: some SDK versions expand only the job.
 #[must_use]
 pub fn variables(
@@ -66,4 +83,21 @@ pub fn variables(
     ];
     variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
     variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_found_in_urls() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8000", "127.0.0.1"),
+            ("http://[::1]:8000/", "::1"),
+            ("https://fox.example/lazy?x", "fox.example"),
+            ("http://user:pass@fox.example:80", "fox.example"),
+        ] {
+            assert_eq!(host(url), expected, "{url}");
+        }
+    }
 }

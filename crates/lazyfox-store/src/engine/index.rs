@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Attempt, Counter, Job, State};
-use lazyfox_core::limits;
 use lazyfox_core::scale::Demand;
 use lazyfox_core::time::Timestamp;
 
 use super::{Result, Rows, Seq};
-use crate::Survey;
+use crate::{LeaseMs, Survey};
 
 #[derive(Default)]
 pub(crate) struct Index {
@@ -41,11 +40,15 @@ pub(crate) enum Place {
 }
 
 impl Index {
-    pub(crate) fn derive<R: Rows>(rows: &mut R, now: Timestamp) -> Result<Self> {
+    pub(crate) fn derive<R: Rows>(
+        rows: &mut R,
+        now: Timestamp,
+        lease_ms: &LeaseMs,
+    ) -> Result<Self> {
         let mut index = Self::default();
         index.last_seq = rows.scan(&mut |seq, mut job| {
             if let State::Running(attempt) = &job.state {
-                let lease_until = now.plus_ms(limits::LEASE_MS);
+                let lease_until = now.plus_ms(lease_ms(&job.endpoint));
                 job.state = State::Running(Attempt {
                     lease_until,
                     ..attempt.clone()

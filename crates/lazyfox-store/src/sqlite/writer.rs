@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::rows::SqlRows;
 use crate::engine::{Engine, Result};
-use crate::{Answer, StoreError};
+use crate::{Answer, LeaseMs, StoreError};
 
 /// Most operations in one commit.
 const GROUP_MAX: usize = 1024;
@@ -64,8 +64,8 @@ where
 
 impl Writer {
     /// Derives the index and starts the thread.
-    pub(super) fn start(rows: SqlRows, now: Timestamp) -> Result<Self> {
-        let engine = Engine::open(rows, now)?;
+    pub(super) fn start(rows: SqlRows, now: Timestamp, lease_ms: LeaseMs) -> Result<Self> {
+        let engine = Engine::open(rows, now, lease_ms)?;
         let (calls, waiting) = mpsc::channel(WAITING_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())

@@ -130,6 +130,7 @@ async fn start(
         command: settings.command.clone().unwrap_or_default(),
         working_dir: settings.working_dir.clone(),
         env: worker_env::variables(app, id, settings, &worker),
+        server_host: worker_env::server_host(app),
     };
     tracing::info!(worker.id = %worker, endpoint.id = %id, "starting a worker");
     // Known before it runs: it may ask for work before start returns.

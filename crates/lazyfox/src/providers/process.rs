@@ -163,7 +163,7 @@ impl ProcessProvider {
             .split_first()
             .ok_or_else(|| StartError::new("the command is empty"))?;
         let working_dir = absolute_dir(&spec.working_dir)?;
-        let env = compose(&self.inherited, spec.env, home.path());
+        let env = compose(&self.inherited, spec.env, &spec.server_host, home.path());
         let program = find_program(program, &working_dir, &env)?;
         let at_home = |error: io::Error| {
             let path = home.path().display();

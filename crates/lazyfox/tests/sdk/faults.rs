@@ -1,6 +1,7 @@
 //! Workers that die or stand still in the middle of a job.
 
-use rustix::process::Signal;
+use rustix::io::Errno;
+use rustix::process::{self as os, Signal};
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
@@ -72,7 +73,7 @@ fn late_result_of_a_stopped_worker_changes_nothing() {
     let job = server.submit("async", &gated(&gate));
     let mut first = gate.accept();
     // The whole group: the SDK's heartbeats come from a process of their own.
-    process::signal_group(first.process_group(), Signal::STOP);
+    signal_group(first.process_group(), Signal::STOP);
 
     let mut second = gate.accept();
     assert_ne!(second.worker(), first.worker());
@@ -85,7 +86,7 @@ fn late_result_of_a_stopped_worker_changes_nothing() {
 
     // The server may have killed the worker by now; if it lives, its result comes late.
     first.release_if_alive("first");
-    process::signal_group(first.process_group(), Signal::CONT);
+    signal_group(first.process_group(), Signal::CONT);
     let end = first.end();
     assert!(["posted", "cancelled", ""].contains(&end.as_str()), "{end}");
     assert_eq!(server.status("async", &job), settled);
@@ -103,5 +104,19 @@ fn late_result_of_a_stopped_worker_changes_nothing() {
             "a worker would lose a result over this: {answer:?}"
         );
         assert_eq!(server.status("async", &job), settled);
+    }
+}
+
+/// Sends a signal to a whole process group, which must not be the one of this test.
+fn signal_group(group: i32, signal: Signal) {
+    let group = process::as_pid(group);
+    assert_ne!(
+        group,
+        os::getpgrp(),
+        "the worker shares the process group of the test"
+    );
+    match os::kill_process_group(group, signal) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("kill group {group:?}: {error}"),
     }
 }

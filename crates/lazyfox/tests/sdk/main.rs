@@ -11,6 +11,7 @@ mod sdk;
 mod server;
 
 mod clients;
+mod dev;
 mod faults;
 mod workers;
 

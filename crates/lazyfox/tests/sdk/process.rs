@@ -38,20 +38,6 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     }
 }
 
-/// Sends a signal to a whole process group, which must not be the one of this test.
-pub(crate) fn signal_group(group: i32, signal: Signal) {
-    let group = as_pid(group);
-    assert_ne!(
-        group,
-        os::getpgrp(),
-        "the worker shares the process group of the test"
-    );
-    match os::kill_process_group(group, signal) {
-        Ok(()) | Err(Errno::SRCH) => {}
-        Err(error) => panic!("kill group {group:?}: {error}"),
-    }
-}
-
 /// The processes whose environment holds this `NAME=value`.
 pub(crate) fn with_variable(variable: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("/proc can be read");
@@ -66,6 +52,6 @@ pub(crate) fn with_variable(variable: &str) -> Vec<i32> {
     .collect()
 }
 
-fn as_pid(pid: i32) -> Pid {
+pub(crate) fn as_pid(pid: i32) -> Pid {
     Pid::from_raw(pid).expect("a process id is above zero")
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::http::{Answer, request};
 use crate::{process, sdk};
 
-mod permit;
+pub(crate) mod permit;
 
 /// The bound on every wait: far more than a cold worker on a busy machine takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -23,7 +23,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Every worker of a test carries this variable, whatever it does to its process group.
-const MARK: &str = "LAZYFOX_TEST_SERVER";
+pub(crate) const MARK: &str = "LAZYFOX_TEST_SERVER";
 
 /// An endpoint of the configuration file.
 pub(crate) struct Endpoint {

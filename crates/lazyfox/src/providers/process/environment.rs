@@ -46,6 +46,7 @@ pub(super) type Environment = BTreeMap<OsString, OsString>;
 pub(super) fn compose(
     inherited: &[(OsString, OsString)],
     own: Vec<(String, String)>,
+    server_host: &str,
     home: &Path,
 ) -> Environment {
     let mut env: Environment = inherited
@@ -61,7 +62,33 @@ pub(super) fn compose(
             .map(|(name, value)| (name.into(), value.into())),
     );
     env.insert(MARKER.into(), home.into());
+    reach_directly(&mut env, server_host);
     env
+}
+
+/// Adds a host to those that are reached without a proxy. A proxy in the environment is there for the
+/// internet; between a worker and its server it would hold back polls and lose results.
+fn reach_directly(env: &mut Environment, host: &str) {
+    let names = ["NO_PROXY", "no_proxy"].map(OsStr::new);
+    // Programs differ in which of the two they read, and many read only one.
+    let values = names.map(|name| {
+        env.get(name)
+            .or_else(|| names.iter().find_map(|it| env.get(*it)))
+    });
+    let values = values.map(|value| {
+        let mut hosts = value.cloned().unwrap_or_default();
+        // The star means all, but only where it stands alone.
+        if hosts != "*" {
+            if !hosts.is_empty() {
+                hosts.push(",");
+            }
+            hosts.push(host);
+        }
+        hosts
+    });
+    for (name, value) in names.into_iter().zip(values) {
+        env.insert(name.to_owned(), value);
+    }
 }
 
 fn is_inherited(name: &OsStr) -> bool {
@@ -135,7 +162,7 @@ mod tests {
             ("TZ".to_owned(), "CET".to_owned()),
             ("MODEL".to_owned(), "x".to_owned()),
         ];
-        let env = compose(&inherited, own, Path::new("/w"));
+        let env = compose(&inherited, own, "127.0.0.1", Path::new("/w"));
         let env: Vec<_> = env
             .iter()
             .map(|(name, value)| format!("{}={}", name.display(), value.display()))
@@ -147,10 +174,42 @@ mod tests {
                 "LAZYFOX_WORKER_DIR=/w",
                 "LC_ALL=C",
                 "MODEL=x",
+                "NO_PROXY=127.0.0.1",
                 "PATH=/bin",
                 "PYTHONUNBUFFERED=1",
                 "TZ=CET",
+                "no_proxy=127.0.0.1",
             ]
         );
+    }
+
+    #[test]
+    fn no_proxy_stands_between_a_worker_and_its_server() {
+        let check = |inherited: &[(&str, &str)], own: &[(&str, &str)], expected: [&str; 2]| {
+            let inherited: Vec<_> = inherited
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect();
+            let own = own
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            let env = compose(&inherited, own, "::1", Path::new("/w"));
+            let found =
+                ["NO_PROXY", "no_proxy"].map(|name| env[OsStr::new(name)].to_str().unwrap());
+            assert_eq!(found, expected);
+        };
+        check(&[("no_proxy", "a,b")], &[], ["a,b,::1", "a,b,::1"]);
+        check(
+            &[("NO_PROXY", "a"), ("no_proxy", "b")],
+            &[],
+            ["a,::1", "b,::1"],
+        );
+        check(
+            &[("NO_PROXY", "a")],
+            &[("NO_PROXY", "c")],
+            ["c,::1", "c,::1"],
+        );
+        check(&[("NO_PROXY", "*")], &[], ["*", "*"]);
     }
 }

@@ -111,6 +111,7 @@ impl Place {
                 "FIFO".to_owned(),
                 self.0.path().join("fifo").display().to_string(),
             )],
+            server_host: "127.0.0.1".to_owned(),
         }
     }
 

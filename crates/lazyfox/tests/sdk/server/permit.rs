@@ -10,10 +10,10 @@ static RUNNING: Mutex<usize> = Mutex::new(0);
 static ENDED: Condvar = Condvar::new();
 
 /// The right to run one server.
-pub(super) struct Permit(());
+pub(crate) struct Permit(());
 
 /// Waits until another server may run.
-pub(super) fn take() -> Permit {
+pub(crate) fn take() -> Permit {
     let mut running = lock();
     while *running >= SERVERS_AT_ONCE {
         running = ENDED.wait(running).unwrap_or_else(PoisonError::into_inner);

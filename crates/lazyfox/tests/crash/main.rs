@@ -1,0 +1,24 @@
+//! The real server as a process of its own that is killed, stopped and started again: what it has
+//! acknowledged stays true.
+//!
+//! Clients and workers are simulated over HTTP, so nothing but the binary and `python3` is needed. Nothing
+//! here sleeps: whoever finds the server gone waits to be told that it is back.
+
+#[path = "../sdk/process.rs"]
+mod process;
+
+mod gate;
+mod http;
+mod server;
+
+mod check;
+mod history;
+mod load;
+mod moments;
+mod seed;
+
+mod adopted;
+mod kills;
+mod leases;
+mod refusals;
+mod stop;
