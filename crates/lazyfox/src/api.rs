@@ -90,6 +90,11 @@ pub fn router(app: Arc<App>) -> Router {
 #[must_use]
 pub fn collapse_slashes(mut request: Request) -> Request {
     let path = request.uri().path();
+    if !decodes(path) {
+        // No name here has such bytes; the fallback answers as for any other wrong path.
+        *request.uri_mut() = Uri::from_static("/not-utf-8");
+        return request;
+    }
     let tidy = !path.contains("//") && (path == "/" || !path.ends_with('/'));
     if tidy {
         return request;
@@ -107,6 +112,11 @@ pub fn collapse_slashes(mut request: Request) -> Request {
         }
     }
     request
+}
+
+/// Whether a path is UTF-8 when its escapes are decoded.
+fn decodes(path: &str) -> bool {
+    !path.contains('%') || String::from_utf8(query::unescaped(path.as_bytes())).is_ok()
 }
 
 /// Without a key not even the difference between a route and none shows.

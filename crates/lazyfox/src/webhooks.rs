@@ -9,7 +9,10 @@ use lazyfox_core::delivery::{Outcome, TRY_TIMEOUT_MS};
 /// Posts to receivers.
 #[derive(Clone)]
 pub struct Sender {
-    http: reqwest::Client,
+    /// For http, without roots: a container that has none can still use it.
+    plain: reqwest::Client,
+    /// For https, or why there is none.
+    secure: Result<reqwest::Client, String>,
 }
 
 impl Sender {
@@ -21,20 +24,30 @@ impl Sender {
     pub fn new() -> Result<Self> {
         // Another part of the process may have chosen already; then that choice stands.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("Lazyfox/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(Duration::from_millis(TRY_TIMEOUT_MS))
-            .build()
-            .context("cannot set up the webhook sender")?;
-        Ok(Self { http })
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("Lazyfox/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .timeout(Duration::from_millis(TRY_TIMEOUT_MS))
+        };
+        let plain = builder().tls_certs_only([]).build();
+        let secure = builder().build().map_err(|e| chain(&e));
+        if let Err(why) = &secure {
+            tracing::warn!(%why, "webhooks to https URLs will fail");
+        }
+        let plain = plain.context("cannot set up the webhook sender")?;
+        Ok(Self { plain, secure })
     }
 
     /// Posts a body. The answer's body is not read.
     pub async fn post(&self, url: &str, body: Bytes) -> Outcome {
-        let request = self
-            .http
+        let http = match &self.secure {
+            Ok(secure) => secure,
+            Err(why) if url.starts_with("https:") => return Outcome::Failed(why.clone()),
+            Err(_) => &self.plain,
+        };
+        let request = http
             .post(url)
             .header("content-type", "application/json")
             .body(body);

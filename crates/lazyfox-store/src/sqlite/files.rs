@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,7 +42,11 @@ impl Drop for Held {
 }
 
 pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(dir)
+    // Inputs and outputs are nobody else's business. An existing directory keeps its mode.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
         .map_err(|e| open_error(dir, &format!("the data directory cannot be made: {e}")))
 }
 
@@ -173,7 +178,7 @@ fn migrate(connection: &mut Connection, pending: &[&str]) -> rusqlite::Result<()
 }
 
 const READ_ONLY: &str = "check the owner and mode of the file and its directory, and that the file system is not mounted read-only";
-const DAMAGED: &str = "the file is damaged; stop here, keep a copy of it with its -wal file, and restore a backup or try `sqlite3 lazyfox.db .recover`";
+const DAMAGED: &str = "the file is damaged; stop here, keep a copy of it with its -wal file, and restore a backup or save what can be read (docs/operating.md, \"When the store does not open\")";
 const OTHERWISE: &str = "see docs/operating.md, section \"When the store does not open\"";
 
 /// An error of the first reads and writes, as one of opening.

@@ -189,11 +189,13 @@ impl From<StoreError> for ApiError {
                 )
             }
             StoreError::Corrupt(_) | StoreError::Open(_) => {
-                tracing::error!(error = %e, "the store cannot answer");
-                Self::new(
-                    Code::Internal,
-                    "the server cannot read its store; its log says why",
-                )
+                tracing::error!(
+                    error = %e,
+                    "the store cannot be read; stop the server, keep a copy of its data directory, \
+                     and see docs/operating.md, \"When the store does not open\""
+                );
+                let message = "the server cannot read its store; its log says what to do";
+                Self::new(Code::StoreUnavailable, message)
             }
         }
     }

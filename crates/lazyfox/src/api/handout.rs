@@ -67,6 +67,12 @@ pub(super) async fn lease(app: &Arc<App>, ask: Ask) -> Result<Handouts, StoreErr
     tokio::spawn(async move {
         let leased = owner.store.lease(ask, owner.now()).await;
         let handouts = leased.map(|Leased { handouts, lost }| {
+            for change in &lost {
+                tracing::warn!(
+                    job.id = %change.job.id, status = %change.job.status(),
+                    "a job was lost: its worker asks for work without it"
+                );
+            }
             owner.note(&lost);
             for handout in &handouts {
                 if let Some((worker, _)) = handout.job.state.last_attempt() {

@@ -66,26 +66,29 @@ impl<'a> Params<'a> {
 
 /// Decodes `%XX` and `+`; what is no valid escape stays as it is.
 fn decode(text: &str) -> String {
+    let spaces: Vec<u8> = text
+        .bytes()
+        .map(|byte| if byte == b'+' { b' ' } else { byte })
+        .collect();
+    String::from_utf8_lossy(&unescaped(&spaces)).into_owned()
+}
+
+/// Decodes `%XX`; what is no valid escape stays as it is.
+pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-                match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-                    Some(decoded) => {
-                        bytes.push(decoded);
-                        rest = &tail[2..];
-                    }
-                    None => bytes.push(byte),
-                }
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(decoded) if byte == b'%' => {
+                bytes.push(decoded);
+                rest = tail.get(2..).unwrap_or_default();
             }
-            _ => bytes.push(byte),
+            Some(_) | None => bytes.push(byte),
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 #[cfg(test)]

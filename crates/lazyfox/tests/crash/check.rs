@@ -167,7 +167,10 @@ impl Case<'_> {
                     let asked = self.entries.iter().filter(before);
                     let mut all = self.history.iter().filter(|it| it.from < entry.to);
                     asked.into_iter().any(|it| it.what == What::Cancelled)
-                        || all.any(|it| matches!(&it.what, What::Purged { endpoint } if self.stood_in(endpoint)))
+                        || all.any(|it| match &it.what {
+                            What::Purged { endpoint } => self.stood_in(endpoint),
+                            _ => false,
+                        })
                 }
                 "TIMED_OUT" => false,
                 _ => true,
