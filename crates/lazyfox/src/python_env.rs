@@ -1,9 +1,8 @@
 //! A Python environment for a handler under development: made once, kept, used again.
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -216,31 +215,22 @@ fn install(
     run(command).context("pip could not install what the handler requires")
 }
 
-/// Runs a command to its end. What it wrote is shown when it fails.
+/// Runs a command to its end. What it wrote last is shown when it fails.
 fn run(mut command: Command) -> anyhow::Result<()> {
     let program = command.get_program().display().to_string();
-    let cannot_run = || format!("cannot run {program}");
-    // One pipe for both, so that lines keep their order and neither can fill up unread.
-    let (reader, writer) = io::pipe().with_context(cannot_run)?;
-    command.stdin(Stdio::null());
-    command
-        .stdout(writer.try_clone().with_context(cannot_run)?)
-        .stderr(writer);
-    let mut child = command.spawn().with_context(cannot_run)?;
-    // It keeps our end of the pipe open for writing, and reading would never come to an end.
-    drop(command);
-    let mut last = VecDeque::new();
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = line.with_context(cannot_run)?;
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if last.len() == LAST_LINES {
-            last.pop_front();
-        }
-        last.push_back(line);
-    }
-    let status = child.wait().with_context(cannot_run)?;
-    if !status.success() {
-        bail!("{program}: {status}\n{}", Vec::from(last).join("\n"));
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        // The module venv writes its errors to one, pip to the other.
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<&str> = said.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(LAST_LINES)..);
+        bail!(
+            "{program}: {}\n{}",
+            output.status,
+            last.unwrap_or_default().join("\n")
+        );
     }
     Ok(())
 }
