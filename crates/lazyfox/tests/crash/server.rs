@@ -83,6 +83,8 @@ impl Home {
             .current_dir(self.path())
             .env_remove("LAZYFOX_LOG")
             .env_remove("LAZYFOX_API_KEY")
+            // Nobody is there: neither clients nor workers may go through a proxy to this machine.
+            .env("http_proxy", "http://127.0.0.1:1")
             .env("LAZYFOX_URL", format!("http://127.0.0.1:{}", self.port))
             .stdin(Stdio::null());
         command
