@@ -303,6 +303,15 @@ impl Fleet {
             .map(|entry| entry.calls.subscribe())
     }
 
+    /// How many polls of a worker wait for something to happen.
+    #[must_use]
+    pub fn parked(&self, worker: &WorkerId) -> usize {
+        self.state()
+            .workers
+            .get(worker)
+            .map_or(0, |entry| entry.calls.receiver_count())
+    }
+
     /// A worker has ended. What was known of it, if it was known.
     pub fn ended(&self, worker: &WorkerId) -> Option<Left> {
         let entry = self.state().workers.remove(worker)?;

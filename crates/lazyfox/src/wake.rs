@@ -49,6 +49,13 @@ impl Wakes {
         }
     }
 
+    /// How many callers wait for a job.
+    #[must_use]
+    pub fn watchers(&self, job: JobId) -> usize {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.get(&job).map_or(0, |changes| changes.receiver_count())
+    }
+
     /// Where the polls of an endpoint wait for work. `notify_one` for a new job wakes one of them;
     /// when it is gone by then, the wake-up passes on.
     pub fn queue(&self, endpoint: &EndpointId) -> Arc<Notify> {

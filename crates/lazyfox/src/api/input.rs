@@ -1,10 +1,12 @@
 //! What a client submits, from bytes to parts that cannot be wrong.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use lazyfox_core::limits;
 use lazyfox_core::policy::Asked;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, ApiResult, Code};
@@ -143,27 +145,36 @@ fn webhook(raw: &RawValue) -> ApiResult<String> {
     Ok(text)
 }
 
+/// The fields of an object, each as it came: numbers that no machine type holds and texts that are no
+/// Unicode are the field's own fault, and are named with it.
+fn fields(raw: &RawValue) -> Option<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(raw.get()).ok()
+}
+
 fn policy(raw: &RawValue) -> ApiResult<Asked> {
     let refused = |message: String| ApiError::new(Code::InvalidPolicy, message);
-    let Ok(Value::Object(fields)) = serde_json::from_str(raw.get()) else {
+    let Some(fields) = fields(raw) else {
         return Err(refused(format!(
             "policy is {}, it should be an object",
             shown(raw)
         )));
     };
-    let ms = |name: &str| match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => whole(value).map(Some).ok_or_else(|| {
+    let given = |name: &str| fields.get(name).filter(|raw| raw.get() != "null");
+    let ms = |name: &str| match given(name) {
+        None => Ok(None),
+        Some(raw) => whole(raw).map(Some).ok_or_else(|| {
             refused(format!(
-                "policy.{name} is {value}, it should be a whole number of milliseconds"
+                "policy.{name} is {}, it should be a whole number of milliseconds",
+                shown(raw)
             ))
         }),
     };
-    let low_priority = match fields.get("lowPriority") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(low)) => *low,
-        Some(other) => {
-            let message = format!("policy.lowPriority is {other}, it should be true or false");
+    let low_priority = match given("lowPriority").map(|raw| raw.get()) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => {
+            let value = given("lowPriority").map_or_else(String::new, |raw| shown(raw));
+            let message = format!("policy.lowPriority is {value}, it should be true or false");
             return Err(refused(message));
         }
     };
@@ -175,8 +186,8 @@ fn policy(raw: &RawValue) -> ApiResult<Asked> {
 }
 
 /// A whole number; `600000.0` is one too, since some languages print them so.
-fn whole(value: &Value) -> Option<i64> {
-    let number = value.as_number()?;
+fn whole(raw: &RawValue) -> Option<i64> {
+    let number: Number = serde_json::from_str(raw.get()).ok()?;
     if let Some(whole) = number.as_i64() {
         return Some(whole);
     }
@@ -195,16 +206,19 @@ fn s3_config(raw: &RawValue) -> ApiResult<()> {
             limits::S3_CONFIG_BYTES
         )));
     }
-    let Ok(Value::Object(fields)) = serde_json::from_str(raw.get()) else {
+    let Some(fields) = fields(raw) else {
         return Err(refused("s3Config should be an object".to_owned()));
     };
     for name in ["accessId", "accessSecret", "bucketName", "endpointUrl"] {
-        match fields.get(name) {
-            Some(Value::String(text)) if !text.is_empty() => {}
-            Some(Value::String(_)) | None => {
+        let text = fields
+            .get(name)
+            .map(|raw| serde_json::from_str::<String>(raw.get()));
+        match text {
+            Some(Ok(text)) if !text.is_empty() => {}
+            Some(Ok(_)) | None => {
                 return Err(refused(format!("s3Config.{name} is missing or empty")));
             }
-            Some(_) => return Err(refused(format!("s3Config.{name} should be a string"))),
+            Some(Err(_)) => return Err(refused(format!("s3Config.{name} should be a string"))),
         }
     }
     Ok(())

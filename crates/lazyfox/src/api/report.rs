@@ -12,7 +12,7 @@ use bytes::Bytes;
 use lazyfox_core::id::JobId;
 use lazyfox_core::job::{Event, Status};
 use lazyfox_store::{Applied, ChunksKept};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::auth::{self, Speaker};
@@ -24,20 +24,45 @@ use crate::json::{self, Object};
 /// What a result may have around its output: `{"output":…,"error":…}` and escapes.
 const ENVELOPE_BYTES: usize = 1024 * 1024;
 
+/// All fields as they came: one of an odd type must not cost the result beside it.
 #[derive(Deserialize)]
 struct Report<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     output: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
-    status: Option<&'a str>,
-    #[serde(rename = "stopPod", default)]
-    stop_pod: bool,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow, rename = "stopPod")]
+    stop_pod: Option<&'a RawValue>,
+}
+
+/// A handler that returns `None` has an output, which is `null`.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(field: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(field).map(Some)
+}
+
+impl<'a> Report<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, String> {
+        // A list of four would pass for the four fields in their order.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err("a list instead of an object".to_owned());
+        }
+        serde_json::from_slice(body).map_err(|e| e.to_string())
+    }
+
+    fn is_progress(&self) -> bool {
+        let status = self.status.map(RawValue::get);
+        let status = status.and_then(|text| serde_json::from_str::<String>(text).ok());
+        status.as_deref() == Some(Status::InProgress.as_str())
+    }
 }
 
 /// What a `job-done` means.
 enum Meaning {
     Progress(Bytes),
+    /// An update that is too large to be shown; the job goes on.
+    Skipped,
     End {
         event: fn(Speaker<'_>, String) -> Event,
         error: String,
@@ -62,9 +87,11 @@ pub(super) async fn job_done(
     let (endpoint, worker) = (speaker.endpoint.clone(), speaker.worker.clone());
     let meaning = match body {
         Read::Whole(body) => meaning(&body, app.config.bounds.result),
-        Read::TooLarge(bytes) => too_large(bytes, app.config.bounds.result),
+        Read::TooLarge { start, .. } if begins_progress(&start) => Meaning::Skipped,
+        Read::TooLarge { bytes, .. } => too_large(bytes, app.config.bounds.result),
     };
     match meaning {
+        Meaning::Skipped => {}
         Meaning::Progress(output) => {
             let event = Event::Progress { worker };
             app.apply(&endpoint, job, event, Some(output)).await?;
@@ -120,25 +147,31 @@ fn too_large(bytes: usize, limit: usize) -> Meaning {
     }
 }
 
+/// Whether a body that is not read whole begins like the SDK's progress updates do.
+fn begins_progress(start: &[u8]) -> bool {
+    let text: Vec<u8> = start
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    text.starts_with(br#"{"status":"IN_PROGRESS""#)
+}
+
 fn meaning(body: &Bytes, limit: usize) -> Meaning {
-    if let Ok(report) = serde_json::from_slice::<Report<'_>>(body) {
-        return understood(body, &report, limit);
-    }
+    let why = match Report::parse(body) {
+        Ok(report) => return understood(body, &report, limit),
+        Err(why) => why,
+    };
     // Python writes NaN and Infinity; everything else that is not JSON stays so.
     let clean = json::without_nan(body).map(Bytes::from);
     if let Some(clean) = &clean
-        && let Ok(report) = serde_json::from_slice::<Report<'_>>(clean)
+        && let Ok(report) = Report::parse(clean)
     {
         return understood(clean, &report, limit);
     }
-    let why = match serde_json::from_slice::<Report<'_>>(body) {
-        Err(e) => e.to_string(),
-        Ok(_) => "it changed while it was read".to_owned(),
-    };
-    let error = format!("the worker's result is not valid JSON: {why}");
     Meaning::End {
         event: failed,
-        error,
+        error: format!("the worker's result is not valid JSON: {why}"),
         output: None,
         stop: false,
     }
@@ -148,17 +181,20 @@ fn understood(body: &Bytes, report: &Report<'_>, limit: usize) -> Meaning {
     let output = report
         .output
         .map(|raw| body.slice_ref(raw.get().as_bytes()));
-    if report.status == Some(Status::InProgress.as_str()) {
-        // An update that is too large is skipped; the job goes on.
-        let shown = output.filter(|output| output.len() <= limit);
-        return Meaning::Progress(shown.unwrap_or_else(|| Bytes::from_static(b"null")));
+    if report.is_progress() {
+        let output = output.unwrap_or_else(|| Bytes::from_static(b"null"));
+        return if output.len() <= limit {
+            Meaning::Progress(output)
+        } else {
+            Meaning::Skipped
+        };
     }
     if let Some(output) = &output
         && output.len() > limit
     {
         return too_large(output.len(), limit);
     }
-    let stop = report.stop_pod;
+    let stop = report.stop_pod.is_some_and(|raw| raw.get() == "true");
     match report.error {
         None => Meaning::End {
             event: completed,
@@ -194,7 +230,7 @@ pub(super) async fn job_stream(
     };
     let chunks = match body {
         Read::Whole(body) => chunks(&body, app.config.bounds.chunk),
-        Read::TooLarge(bytes) => Err(format!(
+        Read::TooLarge { bytes, .. } => Err(format!(
             "a chunk of {bytes} bytes exceeds the limit of {limit} bytes"
         )),
     };
@@ -231,10 +267,10 @@ pub(super) async fn job_stream(
 
 /// The chunk as it is kept: its output, a long string in several pieces.
 fn chunks(body: &Bytes, chunk_bytes: usize) -> Result<Vec<Bytes>, String> {
-    let not_json = |e: serde_json::Error| format!("a chunk of the stream is not valid JSON: {e}");
+    let not_json = |why: String| format!("a chunk of the stream is not valid JSON: {why}");
     let clean = json::without_nan(body).map(Bytes::from);
     let body = clean.as_ref().unwrap_or(body);
-    let report: Report<'_> = serde_json::from_slice(body).map_err(not_json)?;
+    let report = Report::parse(body).map_err(not_json)?;
     let chunk = match (report.output, report.error) {
         (Some(raw), _) => body.slice_ref(raw.get().as_bytes()),
         (None, Some(error)) => {
