@@ -387,7 +387,8 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
         (State::Running(_), Event::Take { .. }) => Refused::NotQueued,
 
         (State::Running(attempt), Event::HandBack { worker }) if attempt.worker == worker => {
-            return Ok(requeued(job, Vec::new()));
+            // It never started, so its wait goes on as it was.
+            return Ok(requeued(job.clone(), Vec::new()));
         }
         (State::Running(attempt), Event::Renew { worker, lease_ms })
             if attempt.worker == worker =>
@@ -433,7 +434,8 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
             return Ok(lost(job, &worker, &how, now));
         }
         (State::Running(attempt), Event::Evict { worker }) if attempt.worker == worker => {
-            return Ok(requeued(&barring(job, &worker), vec![Effect::ClearOutput]));
+            let job = waiting_anew(barring(job, &worker), now);
+            return Ok(requeued(job, vec![Effect::ClearOutput]));
         }
         (
             State::Queued | State::Running(_),
@@ -544,15 +546,24 @@ fn take(job: &Job, worker: WorkerId, lease_ms: u64, now: Timestamp) -> Result<St
 
 /// Back to its old place in the queue. Places are given in order of submission and a job that was
 /// taken came before all that still wait, so its old place is the front.
-fn requeued(job: &Job, mut effects: Vec<Effect>) -> Step {
+fn requeued(job: Job, mut effects: Vec<Effect>) -> Step {
     effects.push(Effect::ClearChunks);
     Step {
         job: Job {
             state: State::Queued,
-            ..job.clone()
+            ..job
         },
         effects,
     }
+}
+
+/// A job whose attempt was taken from it waits once more. It may have run past its default ttl, which
+/// ends only jobs that wait; ending it now would let a default kill work that had started.
+fn waiting_anew(mut job: Job, now: Timestamp) -> Job {
+    if !job.expiry_is_hard {
+        job.expires_at = job.expires_at.max(now.plus_ms(job.terms.ttl_ms));
+    }
+    job
 }
 
 fn barring(job: &Job, worker: &WorkerId) -> Job {
@@ -579,8 +590,9 @@ fn lost(job: &Job, worker: &WorkerId, how: &str, now: Timestamp) -> Step {
     let mut job = barring(job, worker);
     if job.retries < job.terms.retries_max {
         job.retries += 1;
+        let job = waiting_anew(job, now);
         return requeued(
-            &job,
+            job,
             vec![Effect::ClearOutput, Effect::Count(Counter::Retried)],
         );
     }

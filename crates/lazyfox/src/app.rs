@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lazyfox_core::id::{EndpointId, JobId};
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Event, Status};
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{Applied, Change, Store, StoreError};
+use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -86,6 +86,21 @@ impl App {
             self.note(std::slice::from_ref(change));
         }
         Ok(applied)
+    }
+
+    /// Takes its jobs from a worker that is about to be ended. When the store cannot do it now, they are
+    /// lost with the worker's end, which is noted until it could be.
+    pub async fn evict(&self, worker: &WorkerId) {
+        match self
+            .store
+            .apply_to_held(worker, HolderEvent::Evict, self.now())
+            .await
+        {
+            Ok(changes) => self.note(&changes),
+            Err(e) => {
+                tracing::error!(worker.id = %worker, error = %e, "its jobs are lost with its end");
+            }
+        }
     }
 
     /// Makes changes known to those who wait for them: callers, polls, passes, and the worker that

@@ -1,6 +1,7 @@
 //! The only place that reads the time and rolls the dice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lazyfox_core::time::Timestamp;
@@ -12,8 +13,16 @@ pub struct Clock(Arc<Kind>);
 
 enum Kind {
     System,
-    Manual(watch::Sender<Timestamp>),
+    Manual {
+        now: watch::Sender<Timestamp>,
+        /// Where the last jump led to.
+        jumped_to: AtomicI64,
+    },
 }
+
+/// A pass that comes this much later than it wanted to did not run meanwhile: the process or the
+/// machine stood still, or the clock was set.
+const JUMP_MS: u64 = 5_000;
 
 impl Clock {
     /// The machine's clock.
@@ -25,7 +34,10 @@ impl Clock {
     /// A clock that stands still at this time until [`Clock::advance`].
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Arc::new(Kind::Manual(watch::Sender::new(start))))
+        Self(Arc::new(Kind::Manual {
+            now: watch::Sender::new(start),
+            jumped_to: AtomicI64::new(i64::MIN),
+        }))
     }
 
     /// The time.
@@ -38,7 +50,7 @@ impl Clock {
                     .unwrap_or_default();
                 Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
-            Kind::Manual(now) => *now.borrow(),
+            Kind::Manual { now, .. } => *now.borrow(),
         }
     }
 
@@ -51,7 +63,7 @@ impl Clock {
                     tokio::time::sleep(Duration::from_millis(ms)).await;
                 }
             }
-            Kind::Manual(now) => {
+            Kind::Manual { now, .. } => {
                 // The sender is in self, so the wait can only end with the time.
                 let _ = now.subscribe().wait_for(|now| *now >= at).await;
             }
@@ -60,8 +72,28 @@ impl Clock {
 
     /// Moves a manual clock; the machine's cannot be moved.
     pub fn advance(&self, ms: u64) {
-        if let Kind::Manual(now) = &*self.0 {
+        if let Kind::Manual { now, .. } = &*self.0 {
             now.send_modify(|now| *now = now.plus_ms(ms));
+        }
+    }
+
+    /// Moves a manual clock as if the machine had slept meanwhile.
+    pub fn jump(&self, ms: u64) {
+        if let Kind::Manual { now, jumped_to } = &*self.0 {
+            let there = now.borrow().plus_ms(ms);
+            jumped_to.store(there.as_ms(), Ordering::SeqCst);
+        }
+        self.advance(ms);
+    }
+
+    /// Whether time went by in which nothing could run, seen from a pass that was due then.
+    #[must_use]
+    pub fn has_jumped(&self, due: Timestamp) -> bool {
+        match &*self.0 {
+            Kind::System => self.now().ms_since(due) >= JUMP_MS,
+            Kind::Manual { now, jumped_to } => {
+                now.borrow().as_ms() == jumped_to.load(Ordering::SeqCst)
+            }
         }
     }
 }

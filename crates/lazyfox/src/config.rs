@@ -33,6 +33,9 @@ pub struct Config {
     pub bounds: Bounds,
     /// How long running jobs may take to finish when the server is stopped.
     pub shutdown_ms: u64,
+    /// Whether workers that an earlier run of this server started go on. In `dev` they do not: the
+    /// handler may have changed since.
+    pub keep_workers: bool,
     /// The endpoints, by name.
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
 }
@@ -263,6 +266,7 @@ impl ServerTable {
                 chunk: bytes("chunk_bytes", self.chunk_bytes)?,
             },
             shutdown_ms: shutdown_s * 1000,
+            keep_workers: true,
             endpoints,
         })
     }

@@ -188,6 +188,7 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
     let config = Config {
         listen: listen.to_owned(),
         data,
+        keep_workers: false,
         auth: if loopback { Auth::None } else { Auth::Keys },
         endpoints: BTreeMap::from([(endpoint.clone(), settings)]),
         ..Config::empty()

@@ -3,8 +3,10 @@
 //! Nothing here is kept on disk. Who holds which job is the store's to know; after a restart the rest
 //! is learned again from polls, heartbeats and the provider's list.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::scale::{self, Member, Phase};
@@ -12,8 +14,14 @@ use lazyfox_core::sdk::{Abilities, Version};
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
+use self::worker::{LetGo, Worker};
+
 /// A worker that nobody here started is forgotten after so long without a sign of life.
 const STRANGER_FORGOTTEN_MS: u64 = 5 * 60_000;
+
+/// A worker that shall stop is answered every second. One that comes back after a longer pause under the
+/// same name was started anew by whoever runs it.
+const STARTED_ANEW_MS: u64 = 3_000;
 
 /// All workers, and what is known of each endpoint's starts.
 #[derive(Default)]
@@ -25,40 +33,6 @@ pub struct Fleet {
 struct State {
     workers: HashMap<WorkerId, Worker>,
     starts: HashMap<EndpointId, Starts>,
-}
-
-struct Worker {
-    endpoint: EndpointId,
-    started_at: Timestamp,
-    /// Whether the provider runs it.
-    managed: bool,
-    first_poll_at: Option<Timestamp>,
-    last_seen_at: Timestamp,
-    version: Option<Version>,
-    /// Since when it holds no job, as far as is known.
-    free_since: Timestamp,
-    /// Jobs it may still work on although it no longer holds them.
-    let_go: HashMap<JobId, LetGo>,
-    /// Jobs it named in a heartbeat although it does not hold them, once. The next
-    /// heartbeat may already know better.
-    named_unheld: HashSet<JobId>,
-    retired: Option<Retired>,
-    unhealthy: Option<String>,
-    /// Moves whenever a parked poll of it should look again.
-    calls: Arc<watch::Sender<()>>,
-}
-
-struct LetGo {
-    since: Timestamp,
-    /// Whether a job-stop poll was answered with it. The SDK asks again at once, so it is said once.
-    told: bool,
-}
-
-#[derive(Clone)]
-struct Retired {
-    why: String,
-    asked_to_stop_at: Option<Timestamp>,
-    killed: bool,
 }
 
 #[derive(Default)]
@@ -126,6 +100,7 @@ impl Fleet {
         entry.managed = true;
         entry.started_at = since;
         entry.first_poll_at = Some(now);
+        entry.last_poll_at = now;
     }
 
     /// A worker asks for work. True when this is its first time.
@@ -138,6 +113,12 @@ impl Fleet {
     ) -> bool {
         let mut state = self.state();
         let entry = state.entry(endpoint, worker, now);
+        if !entry.managed && now.ms_since(entry.last_poll_at) > STARTED_ANEW_MS {
+            entry.retired = None;
+            entry.unhealthy = None;
+            entry.let_go.clear();
+        }
+        entry.last_poll_at = now;
         entry.last_seen_at = now;
         entry.version = version.or(entry.version);
         if entry.first_poll_at.is_some() {
@@ -349,14 +330,23 @@ impl Fleet {
         )
     }
 
-    /// The endpoint's workers as the plan sees them; `holders` are those that hold jobs.
+    /// Whether a worker of the endpoint that is to stay has asked for work.
+    #[must_use]
+    pub fn serves(&self, endpoint: &EndpointId) -> bool {
+        self.state().workers.values().any(|entry| {
+            entry.endpoint == *endpoint && entry.first_poll_at.is_some() && entry.retired.is_none()
+        })
+    }
+
+    /// The endpoint's workers as the plan sees them; `holders` are those that hold jobs. Workers that
+    /// somebody else runs are not in it: nobody here could stop them, and whether they stay is not known.
     #[must_use]
     pub fn members(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Vec<Member> {
         let state = self.state();
         let mut members: Vec<Member> = state
             .workers
             .iter()
-            .filter(|(_, entry)| entry.endpoint == *endpoint)
+            .filter(|(_, entry)| entry.managed && entry.endpoint == *endpoint)
             .map(|(worker, entry)| Member {
                 worker: worker.clone(),
                 started_at: entry.started_at,
@@ -412,41 +402,30 @@ impl Fleet {
                 || now.ms_since(entry.last_seen_at) < STRANGER_FORGOTTEN_MS
         });
         let mut duties = Vec::new();
-        for (worker, entry) in state.workers.iter_mut().filter(|(_, entry)| entry.managed) {
-            let limit_ms = init_timeout_ms(&entry.endpoint);
-            if entry.first_poll_at.is_none() && now.ms_since(entry.started_at) >= limit_ms {
-                entry.retire("it did not ask for a job within its init timeout");
-                if entry.kill() {
-                    duties.push(Duty::Kill(worker.clone(), "init timeout"));
-                }
-                continue;
-            }
-            let clings = entry
-                .let_go
-                .values()
-                .any(|it| now.ms_since(it.since) >= grace.release_ms);
-            if clings && entry.kill() {
-                duties.push(Duty::Kill(worker.clone(), "it did not let go of a job"));
-                continue;
-            }
-            let idle = !holders.contains(worker) && entry.let_go.is_empty();
-            let Some(retired) = &mut entry.retired else {
-                continue;
-            };
-            match retired.asked_to_stop_at {
-                None if idle => {
-                    retired.asked_to_stop_at = Some(now);
-                    tracing::info!(worker.id = %worker, why = %retired.why, "stopping a worker");
-                    duties.push(Duty::AskToStop(worker.clone()));
-                }
-                Some(at) if now.ms_since(at) >= grace.stop_ms && !retired.killed => {
-                    retired.killed = true;
-                    duties.push(Duty::Kill(worker.clone(), "it did not stop when asked to"));
-                }
-                None | Some(_) => {}
+        for (worker, entry) in &mut state.workers {
+            if entry.managed {
+                let limit_ms = init_timeout_ms(&entry.endpoint);
+                duties.extend(entry.duty(worker, holders.contains(worker), limit_ms, grace, now));
+            } else {
+                // Nobody here can end it. Its version may be one that never says that it let go.
+                entry
+                    .let_go
+                    .retain(|_, it| now.ms_since(it.since) < grace.release_ms);
             }
         }
         duties
+    }
+
+    /// Every worker that the provider runs goes when it holds no job.
+    pub fn retire_all(&self, why: &str) {
+        for entry in self
+            .state()
+            .workers
+            .values_mut()
+            .filter(|entry| entry.managed)
+        {
+            entry.retire(why);
+        }
     }
 
     /// All workers that the provider runs.
@@ -478,54 +457,9 @@ impl State {
     fn entry(&mut self, endpoint: &EndpointId, worker: &WorkerId, now: Timestamp) -> &mut Worker {
         self.workers
             .entry(worker.clone())
-            .or_insert_with(|| Worker {
-                endpoint: endpoint.clone(),
-                started_at: now,
-                managed: false,
-                first_poll_at: None,
-                last_seen_at: now,
-                version: None,
-                free_since: now,
-                let_go: HashMap::new(),
-                named_unheld: HashSet::new(),
-                retired: None,
-                unhealthy: None,
-                calls: Arc::new(watch::Sender::new(())),
-            })
+            .or_insert_with(|| Worker::new(endpoint.clone(), now))
     }
 }
 
-impl Worker {
-    fn phase(&self, holds: bool) -> Phase {
-        if self.retired.is_some() {
-            Phase::Stopping
-        } else if holds || !self.let_go.is_empty() {
-            Phase::Busy
-        } else if self.first_poll_at.is_none() {
-            Phase::Starting
-        } else {
-            Phase::Idle {
-                since: self.free_since,
-            }
-        }
-    }
-
-    fn retire(&mut self, why: &str) {
-        if self.retired.is_none() {
-            let why = why.to_owned();
-            self.retired = Some(Retired {
-                why,
-                asked_to_stop_at: None,
-                killed: false,
-            });
-            self.calls.send_replace(());
-        }
-    }
-
-    /// Marks it killed; false when it was already.
-    fn kill(&mut self) -> bool {
-        self.retire("killed");
-        let retired = self.retired.as_mut();
-        retired.is_some_and(|retired| !std::mem::replace(&mut retired.killed, true))
-    }
-}
+#[cfg(test)]
+mod tests;

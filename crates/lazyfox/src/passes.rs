@@ -40,7 +40,11 @@ pub fn start(
     });
     let a = Arc::clone(app);
     loops.spawn(async move {
-        repeat(&a, &a.wakes.deadlines, "expire", || expire::expire_once(&a)).await;
+        let expiry = expire::Expiry::default();
+        repeat(&a, &a.wakes.deadlines, "expire", || {
+            expire::expire_once(&a, &expiry)
+        })
+        .await;
     });
     let a = Arc::clone(app);
     loops.spawn(async move {
@@ -80,3 +84,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,12 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::id::EndpointId;
 use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
+use lazyfox_store::Store;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
-use lazyfox_store::{HolderEvent, Store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,7 +29,7 @@ use crate::fleet::Fleet;
 use crate::keyring::KeyRing;
 use crate::passes;
 use crate::providers::process::ProcessProvider;
-use crate::providers::{Output, Provider, Stop};
+use crate::providers::{Found, Output, Provider, Stop};
 use crate::secrets::ServerKey;
 use crate::wake::Wakes;
 use crate::webhooks::Sender;
@@ -40,6 +40,8 @@ use crate::webhooks::Sender;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long connections may take to send what they have when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long idle workers may take to exit by themselves when the server is stopped.
+const LAST_EXITS: Duration = Duration::from_secs(3);
 /// How long killed workers may take to be gone.
 const LAST_ENDS: Duration = Duration::from_secs(5);
 /// Pause after the system refused a connection, typically because there are too many.
@@ -98,9 +100,7 @@ impl Server {
             move || clock.now(),
         )?);
         for found in provider.list() {
-            tracing::info!(worker.id = %found.worker, "found a worker of an earlier run");
-            app.fleet
-                .adopted(&found.endpoint, &found.worker, found.started_at, now);
+            take_over(&app, &*provider, found).await;
         }
         let passes = passes::start(&app, &provider, ended, Sender::new()?);
         let ending = watch::Sender::new(false);
@@ -134,8 +134,13 @@ impl Server {
     /// finish until `patience` is over, then workers are ended and their jobs wait again.
     pub async fn stop(mut self, patience: impl Future<Output = ()>) {
         self.app.closing.send_replace(true);
+        self.app.fleet.retire_all("the server is being stopped");
+        self.app.wakes.scale.notify_one();
         tokio::select! {
-            () = self.until_quiet() => {}
+            () = self.until_quiet() => {
+                // Asked to stop, most are gone in a moment, and their cleanup has run.
+                let _ = tokio::time::timeout(LAST_EXITS, self.until_gone()).await;
+            }
             () = patience => tracing::info!("ending workers that still run"),
         }
         self.end_workers().await;
@@ -143,6 +148,12 @@ impl Server {
         let _ = tokio::time::timeout(LAST_WORDS * 2, &mut self.accepting).await;
         self.passes.shutdown().await;
         // The store's last reference goes with the app: its thread commits what it was given.
+    }
+
+    async fn until_gone(&self) {
+        while !self.provider.list().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn until_quiet(&self) {
@@ -153,35 +164,43 @@ impl Server {
     }
 
     async fn end_workers(&self) {
-        let workers: Vec<WorkerId> = self
-            .provider
-            .list()
-            .into_iter()
-            .map(|found| found.worker)
-            .collect();
-        for worker in &workers {
-            let now = self.app.now();
-            match self
-                .app
-                .store
-                .apply_to_held(worker, HolderEvent::Evict, now)
-                .await
-            {
-                Ok(changes) => self.app.note(&changes),
-                Err(e) => {
-                    tracing::error!(worker.id = %worker, error = %e, "its jobs wait for their leases")
-                }
-            }
-            self.provider.stop(worker, Stop::Now);
-        }
         let gone = async {
-            while !self.provider.list().is_empty() {
+            // Again and again: the scale pass may have been about to start one.
+            loop {
+                let found = self.provider.list();
+                if found.is_empty() {
+                    break;
+                }
+                for Found { worker, .. } in found {
+                    self.app.evict(&worker).await;
+                    self.provider.stop(&worker, Stop::Now);
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         if tokio::time::timeout(LAST_ENDS, gone).await.is_err() {
             tracing::warn!("some workers are not gone yet; the next start will find them");
         }
+    }
+}
+
+/// A worker of an earlier run goes on, if there is still a use for it.
+async fn take_over(app: &App, provider: &dyn Provider, found: Found) {
+    let Found {
+        worker,
+        endpoint,
+        started_at,
+    } = found;
+    let wanted = app
+        .endpoint(&endpoint)
+        .is_some_and(|it| it.command.is_some());
+    if wanted && app.config.keep_workers {
+        tracing::info!(worker.id = %worker, "found a worker of an earlier run");
+        app.fleet.adopted(&endpoint, &worker, started_at, app.now());
+    } else {
+        tracing::info!(worker.id = %worker, "ending a worker of an earlier run");
+        app.evict(&worker).await;
+        provider.stop(&worker, Stop::Now);
     }
 }
 

@@ -91,3 +91,22 @@ impl Drop for JobWatch<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lazyfox_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_nobody_watches_any_more_takes_no_room() {
+        let wakes = Wakes::default();
+        let job = JobId::new(Timestamp::from_ms(1), [1; 16], false);
+        let (first, second) = (wakes.watch(job), wakes.watch(job));
+        assert_eq!(wakes.watchers(job), 2);
+        drop(first);
+        assert_eq!(wakes.watchers(job), 1);
+        drop(second);
+        assert!(wakes.jobs.lock().unwrap().is_empty());
+    }
+}

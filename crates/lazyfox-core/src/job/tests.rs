@@ -349,6 +349,28 @@ fn a_default_ttl_never_ends_running_work_and_a_given_one_does() {
 }
 
 #[test]
+fn a_job_that_ran_past_its_default_ttl_waits_anew_when_its_worker_is_lost() {
+    let late = limits::TTL_MS + 60_000;
+    let running = taken(&queued(), "w1", limits::TTL_MS - 1);
+    for event in [
+        lost_event("w1"),
+        Event::Evict {
+            worker: worker("w1"),
+        },
+    ] {
+        let back = step(&running, event, late);
+        assert_eq!(apply(&back, Event::Clock, at(late)), Err(Refused::NotDue));
+        assert_eq!(back.deadline(), at(late + limits::TTL_MS));
+    }
+    let given = asked(Asked {
+        ttl_ms: Some(10_000),
+        ..Asked::default()
+    });
+    let back = step(&taken(&given, "w1", 1_000), lost_event("w1"), 9_000);
+    assert_eq!(back.deadline(), at(10_000), "a given ttl is not moved");
+}
+
+#[test]
 fn an_expired_job_is_never_taken() {
     let given = asked(Asked {
         ttl_ms: Some(10_000),

@@ -120,3 +120,6 @@ impl HttpBody for Guarded {
         SizeHint::with_exact(self.text.as_ref().map_or(0, |text| text.len() as u64))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::limits;
 use lazyfox_core::sdk::Version;
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{Ask, Handout};
+use lazyfox_store::{Ask, Handout, StoreError};
 
 use super::auth::{self, Speaker};
 use super::error::{ApiError, ApiResult, Code};
@@ -114,22 +114,25 @@ async fn wait_for_work(
     let queue = app.wakes.queue(endpoint);
     let nothing = || Ok(StatusCode::NO_CONTENT.into_response());
     loop {
-        // Registered before the store is asked, so that a job that comes in between is not missed.
-        let mut woken = std::pin::pin!(queue.notified());
-        woken.as_mut().enable();
         let Some(mut calls) = app.fleet.calls(worker) else {
+            queue.notify_one();
             return nothing();
         };
-        if app.is_closing() {
-            let message = "the server is shutting down, ask again in 5 seconds";
-            return Err(ApiError::new(Code::WorkerRefused, message));
-        }
         if app.fleet.is_retired(worker) {
+            // The wake-up that brought us here may have been for a job; another poll shall have it.
+            queue.notify_one();
             app.clock
                 .sleep_until(app.now().plus_ms(RETIRED_HOLD_MS))
                 .await;
             return nothing();
         }
+        if app.is_closing() {
+            let message = "the server is shutting down, ask again in 5 seconds";
+            return Err(ApiError::new(Code::WorkerRefused, message));
+        }
+        // Registered before the store is asked, so that a job that comes in between is not missed.
+        let mut woken = std::pin::pin!(queue.notified());
+        woken.as_mut().enable();
         let ask = Ask {
             endpoint: endpoint.clone(),
             worker: worker.clone(),
@@ -137,7 +140,7 @@ async fn wait_for_work(
             lease_ms: settings.lease_ms,
             disowns_before: disowns_before.take(),
         };
-        let handouts = handout::lease(app, ask).await?;
+        let handouts = handout::lease(app, ask).await.map_err(refused)?;
         // It may have been retired meanwhile; dropped jobs go back.
         if !handouts.is_empty() && !app.fleet.is_retired(worker) && !app.is_closing() {
             let jobs: Vec<Bytes> = handouts.iter().map(|it| job(app, it)).collect();
@@ -156,6 +159,13 @@ async fn wait_for_work(
             () = app.clock.sleep_until(until) => return nothing(),
         }
     }
+}
+
+/// The store cannot answer now. Anything but 429 would be asked again at once, thousands of times a
+/// second.
+fn refused(e: StoreError) -> ApiError {
+    tracing::error!(error = %e, "cannot hand out jobs");
+    ApiError::new(Code::WorkerRefused, e.to_string())
 }
 
 /// The job as the handler sees it.

@@ -77,7 +77,8 @@ pub async fn start_failed(app: &App, endpoint: &EndpointId, why: String) -> Resu
     let limit = app
         .endpoint(endpoint)
         .map_or(0, |settings| settings.fail_after_starts);
-    if limit == 0 || failures < limit {
+    // Where a worker serves, the jobs do not wait for this one.
+    if limit == 0 || failures < limit || app.fleet.serves(endpoint) {
         return Ok(());
     }
     let reason = format!("no worker could be started: {why}");

@@ -1,7 +1,10 @@
 //! Deadlines: leases, execution timeouts, ttl.
 
+use std::sync::{Mutex, PoisonError};
+
+use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::StoreError;
+use lazyfox_store::{Heartbeat, StoreError};
 
 use crate::app::App;
 
@@ -10,11 +13,54 @@ const AT_ONCE: usize = 1000;
 /// Longest time between two looks. A deadline that is set meanwhile is at least a second away.
 const TICK_MS: u64 = 1_000;
 
+/// When the pass wanted to look again.
+pub struct Expiry {
+    due: Mutex<Timestamp>,
+}
+
+impl Default for Expiry {
+    fn default() -> Self {
+        Self {
+            due: Mutex::new(Timestamp::NEVER),
+        }
+    }
+}
+
 /// Lets what is due take effect. Returns when to look again.
 ///
 /// # Errors
 /// When the store cannot answer.
-pub async fn expire_once(app: &App) -> Result<Timestamp, StoreError> {
+pub async fn expire_once(app: &App, expiry: &Expiry) -> Result<Timestamp, StoreError> {
+    let due = *expiry.due.lock().unwrap_or_else(PoisonError::into_inner);
+    if app.clock.has_jumped(due) {
+        renew_all(app).await?;
+    }
+    let again_at = expire_due(app).await?;
+    *expiry.due.lock().unwrap_or_else(PoisonError::into_inner) = again_at;
+    Ok(again_at)
+}
+
+/// The server or its machine stood still. Signs of life that came meanwhile are not read yet, so every
+/// lease begins anew: a laptop that slept must not cost each running job its worker.
+async fn renew_all(app: &App) -> Result<(), StoreError> {
+    tracing::warn!("time has passed in which nothing ran; all leases begin anew");
+    for survey in app.store.survey().await? {
+        let lease_ms = app
+            .endpoint(&survey.endpoint)
+            .map_or(limits::LEASE_MS, |it| it.lease_ms);
+        for (worker, _) in survey.holders {
+            let beat = Heartbeat {
+                worker,
+                jobs: None,
+                lease_ms,
+            };
+            app.store.renew(beat, app.now()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn expire_due(app: &App) -> Result<Timestamp, StoreError> {
     loop {
         let now = app.now();
         let expired = app.store.expire(now, AT_ONCE).await?;

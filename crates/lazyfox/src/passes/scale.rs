@@ -4,7 +4,7 @@ use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::limits;
 use lazyfox_core::scale::{self, Demand};
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{HolderEvent, StoreError, Survey};
+use lazyfox_store::{StoreError, Survey};
 
 use super::ends;
 use crate::app::App;
@@ -32,7 +32,7 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
         .iter()
         .flat_map(|survey| survey.holders.iter().map(|(worker, _)| worker.clone()))
         .collect();
-    carry_out_duties(app, provider, &holders).await?;
+    carry_out_duties(app, provider, &holders).await;
     let mut again_at = Timestamp::NEVER;
     if !app.is_closing() {
         for (id, settings) in &app.config.endpoints {
@@ -50,14 +50,11 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
     Ok(again_at.min(tick))
 }
 
-async fn carry_out_duties(
-    app: &App,
-    provider: &dyn Provider,
-    holders: &[WorkerId],
-) -> Result<(), StoreError> {
+/// Each duty is named once, so all are carried out, whatever the store says.
+async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &[WorkerId]) {
     let init_timeout_ms = |endpoint: &EndpointId| {
-        app.endpoint(endpoint)
-            .map_or(limits::INIT_TIMEOUT_MS, |it| it.init_timeout_ms)
+        let settings = app.endpoint(endpoint);
+        settings.map_or(limits::INIT_TIMEOUT_MS, |it| it.init_timeout_ms)
     };
     for duty in app.fleet.duties(holders, init_timeout_ms, GRACE, app.now()) {
         match duty {
@@ -65,17 +62,11 @@ async fn carry_out_duties(
             Duty::AskToStop(worker) => provider.stop(&worker, Stop::Gently),
             Duty::Kill(worker, why) => {
                 tracing::warn!(worker.id = %worker, why, "killing a worker");
-                let now = app.now();
-                let changes = app
-                    .store
-                    .apply_to_held(&worker, HolderEvent::Evict, now)
-                    .await?;
-                app.note(&changes);
+                app.evict(&worker).await;
                 provider.stop(&worker, Stop::Now);
             }
         }
     }
-    Ok(())
 }
 
 async fn scale_endpoint(

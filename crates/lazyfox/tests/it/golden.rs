@@ -4,81 +4,16 @@
 //! Only the ids of the jobs differ, which the server gives. The recordings hold no answers but their
 //! status, so what a job came to is worked out from what the worker reported.
 
+mod recording;
+
 use std::collections::BTreeMap;
 
 use lazyfox_core::id::WorkerId;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::recording::{CANCELLED, CANCELLED_AT, Call, jobs_of};
 use crate::http::{Connection, Reply, Request, until};
 use crate::server::{Setup, TestServer, id_of, run};
-
-/// One recorded request.
-#[derive(Deserialize)]
-struct Call {
-    /// Seconds since the recording began.
-    t: f64,
-    method: String,
-    path: String,
-    query: String,
-    headers: Vec<(String, String)>,
-    body: String,
-    /// What it was answered, and after how many seconds; nothing when the recording ended before.
-    status: Option<u16>,
-    dt: Option<f64>,
-}
-
-impl Call {
-    /// `job-take`, `job-done`, …
-    fn kind(&self) -> &str {
-        self.path.split('/').nth(3).expect("a call of a worker")
-    }
-
-    /// The job of a report.
-    fn job(&self) -> Option<&str> {
-        self.path.split('/').nth(5)
-    }
-
-    fn is_final(&self) -> bool {
-        self.kind() == "job-done" && !self.body.contains("\"status\": \"IN_PROGRESS\"")
-    }
-
-    /// Whether the worker waited for the answer in vain.
-    fn is_idle_poll(&self) -> bool {
-        self.status.is_none_or(|status| status == 204)
-    }
-
-    fn ends_at(&self) -> f64 {
-        self.t + self.dt.unwrap_or(f64::INFINITY)
-    }
-}
-
-/// The jobs of each recording, in the order in which they were given out.
-fn jobs_of(scenario: &str) -> &'static [&'static str] {
-    match scenario {
-        "sync" => &[
-            "echo-1",
-            "raise-1",
-            "error-1",
-            "errobj-1",
-            "none-1",
-            "empty-1",
-            "str-1",
-            "nan-1",
-            "progress-1",
-            "refresh-1",
-        ],
-        "gen_agg" => &["g1", "g2", "g3"],
-        "agen_noagg" => &["ag1"],
-        "refresh_cfg" => &["r1"],
-        "async_conc4_cancel" => &["a0", "a1", "a2", "a3", "a4", "a5"],
-        other => panic!("no such recording: {other}"),
-    }
-}
-
-/// In the recordings with a cancel, this job was cancelled at this time.
-const CANCELLED: &str = "a1";
-const CANCELLED_AT: f64 = 6.0;
 
 struct Replay<'a> {
     s: &'a TestServer,
@@ -92,15 +27,7 @@ struct Replay<'a> {
 }
 
 async fn replay(s: &TestServer, version: &str, scenario: &str) {
-    let path = format!(
-        "{}/tests/it/golden/{version}_{scenario}.jsonl",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    let calls: Vec<Call> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a recorded request"))
-        .collect();
+    let calls = recording::read(version, scenario);
     let mut replay = Replay {
         s,
         names: jobs_of(scenario),

@@ -12,6 +12,7 @@ mod worker;
 mod auth;
 mod bad_input;
 mod bodies;
+mod fuzz;
 mod golden;
 mod inputs;
 mod job_api;

@@ -228,7 +228,17 @@ impl TestServer {
     /// themselves too, but when they are through nobody outside can tell.
     pub(crate) async fn advance(&self, ms: u64) {
         self.setup.clock.advance(ms);
-        expire::expire_once(self.app())
+        self.let_time_take_effect().await;
+    }
+
+    /// Moves the clock as if the machine had slept.
+    pub(crate) async fn suspend(&self, ms: u64) {
+        self.setup.clock.jump(ms);
+        self.let_time_take_effect().await;
+    }
+
+    async fn let_time_take_effect(&self) {
+        expire::expire_once(self.app(), &expire::Expiry::default())
             .await
             .expect("the store answers");
         prune::prune_once(self.app())

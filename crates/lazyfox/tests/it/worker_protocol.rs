@@ -6,7 +6,7 @@
 //! 3. so are polls for jobs to stop: `stops`
 //! 4. one job is an object, several are an array: `polls`
 //! 5. results are taken in any dress and answered 200: `results`
-//! 6. progress, `stopPod`, `{}`, errors of any type: `results`
+//! 6. progress, `stopPod`, `{}`, errors of any type: `progress`, `results`
 //! 7. heartbeats: `leases`
 //! 8. clients get 200 and JSON: `runs`, `job_api`
 //! 9. GET and POST: `job_api`
@@ -16,11 +16,15 @@
 //! 13. `/runsync` holds 90 s by itself: `runs`
 //! 14. unknown jobs are 404, known ones at once not: `bad_input`, `runs`
 //! 16. idle connections live: `bodies`
-//! 17. the environment of a worker: a unit test beside it
+//! 17. the environment of a worker: `environment`
 //! 18. reserved names: `bad_input`
+//!
+//! Point 15 is about calls that this server does not have yet.
 
+mod environment;
 mod leases;
 mod polls;
+mod progress;
 mod results;
 mod stops;
 mod streams;

@@ -9,6 +9,7 @@ on_each_store!(
     point_07_heartbeats_that_cannot_be_believed_renew_everything,
     point_07_an_unhealthy_worker_gets_no_further_jobs,
     a_silent_worker_loses_its_job_twice_and_then_it_failed,
+    a_machine_that_slept_costs_no_job_its_worker,
     an_idle_poll_disowns_what_is_not_just_on_its_way,
     versions_that_lose_track_disown_nothing,
     a_job_that_runs_too_long_times_out,
@@ -54,6 +55,18 @@ async fn point_07_a_heartbeat_renews_the_jobs_it_names(s: &TestServer) {
     s.expect(&ids[0], "IN_PROGRESS").await;
     s.advance(1).await;
     s.expect(&ids[0], "IN_QUEUE").await;
+}
+
+async fn a_machine_that_slept_costs_no_job_its_worker(s: &TestServer) {
+    let worker = s.worker("w1").version(Some("1.12.0"));
+    let id = s.run(r#"{"input":1}"#).await;
+    worker.take().await;
+    s.suspend(8 * 3_600_000).await;
+    s.expect(&id, "IN_PROGRESS").await;
+    s.advance(LEASE_MS - 1).await;
+    s.expect(&id, "IN_PROGRESS").await;
+    s.advance(1).await;
+    assert_eq!(s.expect(&id, "IN_QUEUE").await["retries"], 1);
 }
 
 async fn point_07_heartbeats_that_cannot_be_believed_renew_everything(s: &TestServer) {

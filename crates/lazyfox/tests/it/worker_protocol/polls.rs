@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::http::Connection;
-use crate::server::{TestServer, id_of};
+use crate::server::{Setup, TestServer, id_of};
 
 on_each_store!(
     point_02_an_empty_poll_is_held_20_to_25_s_and_then_204,
@@ -19,6 +19,14 @@ tests!(in_memory: crate::server::Setup::memory();
     point_02_the_ends_of_empty_polls_are_spread,
     point_02_one_worker_may_poll_several_times_at_once,
 );
+
+tests!(short: super::short_leases();
+    a_job_that_comes_back_passes_by_its_former_worker,
+);
+
+fn short_leases() -> Setup {
+    Setup::memory().endpoint("lease_s = 10")
+}
 
 async fn point_02_an_empty_poll_is_held_20_to_25_s_and_then_204(s: &TestServer) {
     let worker = s.worker("w1");
@@ -137,6 +145,18 @@ async fn point_02_a_poll_that_broke_off_takes_no_job_along(s: &TestServer) {
         (&jobs["inProgress"], &jobs["retried"]),
         (&20.into(), &0.into())
     );
+}
+
+async fn a_job_that_comes_back_passes_by_its_former_worker(s: &TestServer) {
+    let former = s.worker("w1");
+    let id = s.run(r#"{"input":1}"#).await;
+    former.take().await;
+    // It waits longest, but may still be at the job.
+    let first = former.park().await;
+    let mut second = s.worker("w2").park().await;
+    s.advance(10_000).await;
+    assert_eq!(id_of(&second.reply().await.ok()), id);
+    assert!(first.is_silent());
 }
 
 async fn point_02_a_job_whose_answer_nobody_read_comes_back(s: &TestServer) {

@@ -1,5 +1,8 @@
 //! Streams: each call takes what came since the last one.
 
+use bytes::Bytes;
+use lazyfox_core::limits;
+use lazyfox_store::ChunksKept;
 use serde_json::{Value, json};
 
 use crate::http::Request;
@@ -17,6 +20,7 @@ tests!(small: super::small();
     long_strings_are_split_and_other_json_passes_whole,
     more_than_an_answer_holds_comes_in_several,
     a_chunk_that_cannot_be_kept_fails_the_job,
+    a_stream_that_nobody_reads_fails_the_job_in_the_end,
 );
 
 fn small() -> Setup {
@@ -244,4 +248,28 @@ async fn a_chunk_that_cannot_be_kept_fails_the_job(s: &TestServer) {
         worker.done(&id, r#"{"output":[]}"#).await;
         s.expect(&id, "FAILED").await;
     }
+}
+
+async fn a_stream_that_nobody_reads_fails_the_job_in_the_end(s: &TestServer) {
+    let id = running(s, "w1").await;
+    let worker = s.worker("w1");
+    // All the room but three bytes. It is taken behind HTTP's back, so that no memory is really used.
+    let (endpoint, name) = ("ep".parse().expect("a name"), "w1".parse().expect("a name"));
+    let job = id.parse().expect("the server made it");
+    let filling = Bytes::from(vec![0; limits::STREAM_BYTES - 3]);
+    let kept = s
+        .app()
+        .store
+        .append_chunks(&endpoint, job, &name, vec![filling])
+        .await;
+    assert_eq!(kept, Ok(ChunksKept::Kept));
+
+    worker.chunk(&id, r#"{"output":123}"#).await;
+    s.expect(&id, "IN_PROGRESS").await;
+    worker.chunk(&id, r#"{"output":4}"#).await;
+    let error = s.expect(&id, "FAILED").await["error"].clone();
+    assert_eq!(
+        error,
+        "more than 268435456 bytes of the stream wait for a reader"
+    );
 }

@@ -1,0 +1,144 @@
+//! One worker as this server knows it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::limits;
+use lazyfox_core::scale::Phase;
+use lazyfox_core::sdk::Version;
+use lazyfox_core::time::Timestamp;
+use tokio::sync::watch;
+
+use super::{Duty, Grace};
+
+/// A worker that holds no job asks for one at least every 25 s. One that has not for so long never will:
+/// it hangs, or its server is not this one any more.
+const DEAF_MS: u64 = limits::POLL_MS_MAX + 30_000;
+
+pub(super) struct Worker {
+    pub(super) endpoint: EndpointId,
+    pub(super) started_at: Timestamp,
+    /// Whether the provider runs it.
+    pub(super) managed: bool,
+    pub(super) first_poll_at: Option<Timestamp>,
+    pub(super) last_poll_at: Timestamp,
+    pub(super) last_seen_at: Timestamp,
+    pub(super) version: Option<Version>,
+    /// Since when it holds no job, as far as is known.
+    pub(super) free_since: Timestamp,
+    /// Jobs it may still work on although it no longer holds them.
+    pub(super) let_go: HashMap<JobId, LetGo>,
+    /// Jobs it named in a heartbeat although it does not hold them, once. The next
+    /// heartbeat may already know better.
+    pub(super) named_unheld: HashSet<JobId>,
+    pub(super) retired: Option<Retired>,
+    pub(super) unhealthy: Option<String>,
+    /// Moves whenever a parked poll of it should look again.
+    pub(super) calls: Arc<watch::Sender<()>>,
+}
+
+pub(super) struct LetGo {
+    pub(super) since: Timestamp,
+    /// Whether a job-stop poll was answered with it. The SDK asks again at once, so it is said once.
+    pub(super) told: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Retired {
+    pub(super) why: String,
+    pub(super) asked_to_stop_at: Option<Timestamp>,
+    pub(super) killed: bool,
+}
+
+impl Worker {
+    /// One that nobody here started, until the provider says otherwise.
+    pub(super) fn new(endpoint: EndpointId, now: Timestamp) -> Self {
+        Self {
+            endpoint,
+            started_at: now,
+            managed: false,
+            first_poll_at: None,
+            last_poll_at: now,
+            last_seen_at: now,
+            version: None,
+            free_since: now,
+            let_go: HashMap::new(),
+            named_unheld: HashSet::new(),
+            retired: None,
+            unhealthy: None,
+            calls: Arc::new(watch::Sender::new(())),
+        }
+    }
+
+    pub(super) fn phase(&self, holds: bool) -> Phase {
+        if self.retired.is_some() {
+            Phase::Stopping
+        } else if holds || !self.let_go.is_empty() {
+            Phase::Busy
+        } else if self.first_poll_at.is_none() {
+            Phase::Starting
+        } else {
+            Phase::Idle {
+                since: self.free_since,
+            }
+        }
+    }
+
+    pub(super) fn retire(&mut self, why: &str) {
+        if self.retired.is_none() {
+            let why = why.to_owned();
+            self.retired = Some(Retired {
+                why,
+                asked_to_stop_at: None,
+                killed: false,
+            });
+            self.calls.send_replace(());
+        }
+    }
+
+    /// What is to be done about it. `holds` is whether it holds a job.
+    pub(super) fn duty(
+        &mut self,
+        worker: &WorkerId,
+        holds: bool,
+        init_timeout_ms: u64,
+        grace: Grace,
+        now: Timestamp,
+    ) -> Option<Duty> {
+        let kill = |entry: &mut Self, why| {
+            entry.retire(why);
+            entry.kill().then(|| Duty::Kill(worker.clone(), why))
+        };
+        if self.first_poll_at.is_none() && now.ms_since(self.started_at) >= init_timeout_ms {
+            return kill(self, "it did not ask for a job within its init timeout");
+        }
+        let clings = |it: &LetGo| now.ms_since(it.since) >= grace.release_ms;
+        if self.let_go.values().any(clings) {
+            return kill(self, "it did not let go of a job");
+        }
+        let idle = !holds && self.let_go.is_empty();
+        let asked_at = self.last_poll_at.max(self.free_since);
+        if idle && self.first_poll_at.is_some() && now.ms_since(asked_at) >= DEAF_MS {
+            return kill(self, "it has no job and asks for none");
+        }
+        let retired = self.retired.as_mut()?;
+        match retired.asked_to_stop_at {
+            None if idle => {
+                retired.asked_to_stop_at = Some(now);
+                tracing::info!(worker.id = %worker, why = %retired.why, "stopping a worker");
+                Some(Duty::AskToStop(worker.clone()))
+            }
+            Some(at) if now.ms_since(at) >= grace.stop_ms => {
+                kill(self, "it did not stop when asked to")
+            }
+            None | Some(_) => None,
+        }
+    }
+
+    /// Marks it killed; false when it was already.
+    pub(super) fn kill(&mut self) -> bool {
+        let retired = self.retired.as_mut();
+        retired.is_some_and(|retired| !std::mem::replace(&mut retired.killed, true))
+    }
+}

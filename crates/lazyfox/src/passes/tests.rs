@@ -1,0 +1,178 @@
+//! Rounds of passes over a store in memory, with a provider that only notes what it is asked.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::job::{Job, Status};
+use lazyfox_core::policy::Terms;
+use lazyfox_store::memory::MemoryStore;
+use lazyfox_store::{Ask, NewJob, Parts};
+use tokio::sync::watch;
+
+use super::*;
+use crate::clock::Clock;
+use crate::config::{Config, Endpoint};
+use crate::fleet::Fleet;
+use crate::keyring::KeyRing;
+use crate::providers::{Exit, Found, StartError, Stop, WorkerSpec};
+use crate::secrets::ServerKey;
+use crate::wake::Wakes;
+
+const START: Timestamp = Timestamp::from_ms(1_000_000);
+
+#[derive(Default)]
+struct Notes {
+    started: Mutex<Vec<WorkerSpec>>,
+    stopped: Mutex<Vec<(WorkerId, Stop)>>,
+}
+
+impl Provider for Notes {
+    fn list(&self) -> Vec<Found> {
+        Vec::new()
+    }
+
+    fn start(&self, spec: WorkerSpec) -> Result<(), StartError> {
+        self.started.lock().unwrap().push(spec);
+        Ok(())
+    }
+
+    fn stop(&self, worker: &WorkerId, how: Stop) {
+        self.stopped.lock().unwrap().push((worker.clone(), how));
+    }
+}
+
+fn endpoint() -> EndpointId {
+    "ep".parse().unwrap()
+}
+
+fn worker(name: &str) -> WorkerId {
+    name.parse().unwrap()
+}
+
+/// An app with one endpoint whose waiting jobs fail with the first start that does.
+fn app() -> App {
+    let settings = Endpoint {
+        command: Some(vec!["handler".to_owned()]),
+        fail_after_starts: 1,
+        ..Endpoint::shipped()
+    };
+    let config = Config {
+        endpoints: [(endpoint(), settings)].into(),
+        ..Config::empty()
+    };
+    App {
+        config,
+        store: Arc::new(MemoryStore::new(START)),
+        clock: Clock::manual(START),
+        wakes: Wakes::default(),
+        fleet: Fleet::default(),
+        key: ServerKey::ephemeral(),
+        keys: KeyRing::default(),
+        worker_url: "http://127.0.0.1:1".to_owned(),
+        closing: watch::Sender::new(false),
+    }
+}
+
+async fn submitted(app: &App, n: u8) -> JobId {
+    let id = JobId::new(START, [n; 16], false);
+    let terms = Terms::agree(Default::default(), &Default::default()).unwrap();
+    let new = NewJob {
+        job: Job::submitted(id, endpoint(), terms, false, START),
+        input: Bytes::from_static(b"1"),
+        webhook: None,
+        secrets: None,
+        idempotency: None,
+    };
+    app.store.submit(new, START).await.unwrap();
+    id
+}
+
+async fn status(app: &App, id: JobId) -> Status {
+    let loaded = app.store.load(&endpoint(), id, Parts::default()).await;
+    loaded.unwrap().unwrap().job.status()
+}
+
+fn ended(name: &str) -> Ended {
+    Ended {
+        worker: worker(name),
+        endpoint: endpoint(),
+        exit: Exit::Code(1),
+        last_lines: vec!["ModuleNotFoundError: No module named 'torch'".to_owned()],
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_fails_the_jobs_that_waited_for_it_with_its_reason() {
+    let app = app();
+    let id = submitted(&app, 1).await;
+    app.fleet.managed(&endpoint(), &worker("w1"), START);
+    ends::end_once(&app, &ended("w1")).await.unwrap();
+    let loaded = app.store.load(&endpoint(), id, Parts::default()).await;
+    let job = loaded.unwrap().unwrap().job;
+    let error = job.state.end().unwrap().error.clone().unwrap();
+    assert!(
+        error.contains("exited with code 1") && error.contains("torch"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_fails_beside_a_worker_that_serves_fails_no_job() {
+    let app = app();
+    let id = submitted(&app, 1).await;
+    app.fleet.managed(&endpoint(), &worker("w1"), START);
+    app.fleet.polled(&endpoint(), &worker("w1"), None, START);
+    app.fleet.managed(&endpoint(), &worker("w2"), START);
+    ends::end_once(&app, &ended("w2")).await.unwrap();
+    assert_eq!(status(&app, id).await, Status::InQueue);
+}
+
+#[tokio::test]
+async fn a_job_starts_a_worker_with_the_environment_of_the_sdk() {
+    let app = app();
+    let provider = Notes::default();
+    submitted(&app, 1).await;
+    scale::scale_once(&app, &provider).await.unwrap();
+    scale::scale_once(&app, &provider).await.unwrap();
+    let started = provider.started.lock().unwrap();
+    assert_eq!(started.len(), 1, "the one that starts counts");
+    let url = started[0]
+        .env
+        .iter()
+        .find(|(name, _)| name == "RUNPOD_WEBHOOK_GET_JOB");
+    let expected = format!(
+        "http://127.0.0.1:1/v2/ep/job-take/{}?gpu=",
+        started[0].worker
+    );
+    assert_eq!(url.map(|(_, url)| url.as_str()), Some(expected.as_str()));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_loses_its_jobs_without_a_retry() {
+    let app = app();
+    let provider = Notes::default();
+    let id = submitted(&app, 1).await;
+    app.fleet.managed(&endpoint(), &worker("w1"), START);
+    app.fleet.polled(&endpoint(), &worker("w1"), None, START);
+    let ask = Ask {
+        endpoint: endpoint(),
+        worker: worker("w1"),
+        count: 1,
+        lease_ms: 3_600_000,
+        disowns_before: None,
+    };
+    assert_eq!(app.store.lease(ask, START).await.unwrap().handouts.len(), 1);
+    let cancelled = JobId::new(START, [9; 16], false);
+    app.fleet.must_let_go(&worker("w1"), cancelled, START);
+    app.clock.advance(10_000);
+    scale::scale_once(&app, &provider).await.unwrap();
+    assert_eq!(
+        provider.stopped.lock().unwrap()[0],
+        (worker("w1"), Stop::Now)
+    );
+    let loaded = app.store.load(&endpoint(), id, Parts::default()).await;
+    let job = loaded.unwrap().unwrap().job;
+    assert_eq!((job.status(), job.retries), (Status::InQueue, 0));
+    assert_eq!(job.barred, [worker("w1")]);
+}
