@@ -239,13 +239,13 @@ async fn health_counts(s: &TestServer) {
         worker.take().await;
         worker.done(&id, report).await;
     }
+    s.run(r#"{"input":1,"policy":{"ttl":10000}}"#).await;
+    s.advance(10_000).await;
     let lost = s.run(r#"{"input":1}"#).await;
     s.worker("w0").take().await;
     s.advance(40_000).await;
     s.expect(&lost, "IN_QUEUE").await;
     s.post(format!("/v2/ep/cancel/{lost}"), "").await.ok();
-    s.run(r#"{"input":1,"policy":{"ttl":10000}}"#).await;
-    s.advance(10_000).await;
     s.run(r#"{"input":1}"#).await;
     worker.take().await;
     s.run(r#"{"input":1}"#).await;
