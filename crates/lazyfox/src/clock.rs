@@ -7,12 +7,22 @@ use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
 /// Tells the time and waits for it. In tests it stands still until it is moved.
+///
+/// The time may step back, when somebody sets the machine's clock. A wait that has begun does not see
+/// that: it takes as long as it was to take when it began.
 #[derive(Clone)]
 pub struct Clock(Arc<Kind>);
 
 enum Kind {
     System,
-    Manual(watch::Sender<Timestamp>),
+    Manual(watch::Sender<Manual>),
+}
+
+/// A clock that a test moves.
+struct Manual {
+    now: Timestamp,
+    /// How far it was ever moved forward, in milliseconds: what waits go by.
+    passed_ms: u64,
 }
 
 impl Clock {
@@ -25,7 +35,11 @@ impl Clock {
     /// A clock that stands still at this time until [`Clock::advance`].
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Arc::new(Kind::Manual(watch::Sender::new(start))))
+        let manual = Manual {
+            now: start,
+            passed_ms: 0,
+        };
+        Self(Arc::new(Kind::Manual(watch::Sender::new(manual))))
     }
 
     /// The time.
@@ -38,7 +52,7 @@ impl Clock {
                     .unwrap_or_default();
                 Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
-            Kind::Manual(now) => *now.borrow(),
+            Kind::Manual(manual) => manual.borrow().now,
         }
     }
 
@@ -51,17 +65,35 @@ impl Clock {
                     tokio::time::sleep(Duration::from_millis(ms)).await;
                 }
             }
-            Kind::Manual(now) => {
+            Kind::Manual(manual) => {
+                let mut moves = manual.subscribe();
+                let end_ms = {
+                    let begun = moves.borrow();
+                    begun.passed_ms.saturating_add(at.ms_since(begun.now))
+                };
                 // The sender is in self, so the wait can only end with the time.
-                let _ = now.subscribe().wait_for(|now| *now >= at).await;
+                let _ = moves.wait_for(|it| it.passed_ms >= end_ms).await;
             }
         }
     }
 
     /// Moves a manual clock; the machine's cannot be moved.
     pub fn advance(&self, ms: u64) {
-        if let Kind::Manual(now) = &*self.0 {
-            now.send_modify(|now| *now = now.plus_ms(ms));
+        if let Kind::Manual(manual) = &*self.0 {
+            manual.send_modify(|it| {
+                it.now = it.now.plus_ms(ms);
+                it.passed_ms = it.passed_ms.saturating_add(ms);
+            });
+        }
+    }
+
+    /// Sets a manual clock back, as somebody may do with the machine's.
+    pub fn set_back(&self, ms: u64) {
+        if let Kind::Manual(manual) = &*self.0 {
+            let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            manual.send_modify(|it| {
+                it.now = Timestamp::from_ms(it.now.as_ms().saturating_sub(ms));
+            });
         }
     }
 }

@@ -29,6 +29,7 @@ tests!(no_keys_with_a_name: crate::server::Setup::memory().server("worker_url = 
 
 tests!(keys_on_disk: crate::server::Setup::sqlite().keys();
     a_revoked_key_is_refused_within_two_seconds,
+    a_clock_that_is_set_back_keeps_no_revoked_key_alive,
 );
 
 /// Makes a key and returns its text and its id.
@@ -270,6 +271,16 @@ async fn without_keys_the_name_that_workers_use_is_good(s: &TestServer) {
     assert_eq!(id_of(&taken.ok()), id);
     let page = submit().header("origin", "http://fox.test");
     s.request(page).await.error(403, "forbidden");
+}
+
+async fn a_clock_that_is_set_back_keeps_no_revoked_key_alive(s: &TestServer) {
+    let (text, id) = key(s, Access::ReadWrite, None).await;
+    with(s, &text, submit()).await.ok();
+    let store = &s.app().store;
+    let revoked = store.revoke_key(&id, s.app().now()).await;
+    assert!(revoked.expect("the store answers"));
+    s.set_back(1);
+    with(s, &text, submit()).await.error(401, "unauthorized");
 }
 
 async fn worker_tokens_are_good_for_one_worker_of_one_endpoint(s: &TestServer) {
