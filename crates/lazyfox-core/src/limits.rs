@@ -14,6 +14,9 @@ pub const RESULT_BYTES: usize = 20 * MIB;
 /// Largest streamed chunk: the public contract's 1 MB. A longer string is split, other JSON cannot
 /// be split without loss and passes whole up to [`RESULT_BYTES`].
 pub const CHUNK_BYTES: usize = MIB;
+/// Largest of the bounds above that can be configured: SQLite keeps at most 10^9 bytes in a row, and a
+/// body is in memory several times while it is looked at.
+pub const CONFIGURED_BYTES_MAX: usize = 512 * MIB;
 /// Chunks of one job that wait for a reader, in bytes: an endless generator that nobody reads must
 /// not fill the disk.
 pub const STREAM_BYTES: usize = 256 * MIB;
@@ -61,8 +64,12 @@ pub const WAIT_MS: u64 = 90_000;
 /// timeout of 10 s.
 pub const STREAM_WAIT_MS: u64 = 8_000;
 
-/// How long a worker may work without a sign of life that names the job. Four pings of 10 s.
+/// How long a worker may work without a sign of life that names the job: four of the SDK's own pings of
+/// 10 s, or eight of the 5 s that workers which are started here are told to keep.
 pub const LEASE_MS: u64 = 40_000;
+/// Shortest lease that can be configured: four pings, of which the SDK sends one a second at most. With
+/// a shorter one every longer job is lost, and its worker with it.
+pub const LEASE_MS_MIN: u64 = 4_000;
 /// Shortest hold of an empty `job-take` poll. An SDK worker asks again at once after any quick
 /// answer, thousands of times a second.
 pub const POLL_MS_MIN: u64 = 20_000;
@@ -83,6 +90,9 @@ pub const RELEASE_GRACE_MS: u64 = 10_000;
 pub const STOP_GRACE_MS: u64 = 30_000;
 /// How long a worker without work stays: the public contract's 5 s.
 pub const IDLE_TIMEOUT_MS: u64 = 5_000;
+/// Longest time for running jobs when the server is stopped. Killing workers may take 5 s more and the
+/// last answers 4 s, and the whole is promised within 30 s.
+pub const SHUTDOWN_MS_MAX: u64 = 20_000;
 /// Most workers of an endpoint unless configured: the public contract's 3.
 pub const WORKERS_MAX: u32 = 3;
 /// The scaler's value unless configured: 4 seconds of waiting, or 4 requests a worker.

@@ -1,7 +1,7 @@
 //! What each version of the public worker SDK can bear. One table; every row has a test.
 //!
-//! The versions differ in ways that lose jobs: whether their heartbeats can be believed, whether
-//! they hear a stop, how they take a signal. An unknown version gets the careful answer everywhere.
+//! The versions differ in ways that lose jobs: whether their heartbeats and their polls can be believed.
+//! An unknown version gets the careful answer everywhere.
 
 /// A version of the Python worker SDK, from its user agent or from its heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,12 +61,6 @@ pub struct Abilities {
     /// `job_in_progress=0` on a poll proves that it works on nothing. Not so in 1.7.0 and 1.7.1
     /// (tracking broken) and in 1.7.12 to 1.10.0 (a stale job file).
     pub polls_tell_idle: bool,
-    /// It polls `job-stop` and cancels the jobs named there (since 1.10.0).
-    pub hears_stop: bool,
-    /// It finishes its jobs after SIGTERM (since 1.7.4); before, the signal kills it at once.
-    pub drains_on_sigterm: bool,
-    /// It takes an array on `job-take-batch` (since 1.7.1).
-    pub takes_arrays: bool,
 }
 
 impl Abilities {
@@ -77,9 +71,6 @@ impl Abilities {
             return Self {
                 heartbeats_name_jobs: false,
                 polls_tell_idle: false,
-                hears_stop: false,
-                drains_on_sigterm: false,
-                takes_arrays: false,
             };
         };
         let tracking_broken = (v(1, 7, 0)..=v(1, 7, 1)).contains(&version)
@@ -87,9 +78,6 @@ impl Abilities {
         Self {
             heartbeats_name_jobs: version >= v(1, 10, 1),
             polls_tell_idle: version >= v(1, 0, 0) && !tracking_broken,
-            hears_stop: version >= v(1, 10, 0),
-            drains_on_sigterm: version >= v(1, 7, 4),
-            takes_arrays: version >= v(1, 7, 1),
         }
     }
 }
@@ -114,29 +102,22 @@ mod tests {
     fn the_table_row_by_row() {
         let row = |text: &str| {
             let it = Abilities::of(Version::parse(text));
-            [
-                it.heartbeats_name_jobs,
-                it.polls_tell_idle,
-                it.hears_stop,
-                it.drains_on_sigterm,
-                it.takes_arrays,
-            ]
-            .map(u8::from)
+            [it.heartbeats_name_jobs, it.polls_tell_idle].map(u8::from)
         };
-        //                            names idle stop drain array
-        assert_eq!(row("unknown"), [0, 0, 0, 0, 0]);
-        assert_eq!(row("0.9.12"), [0, 0, 0, 0, 0]);
-        assert_eq!(row("1.6.2"), [0, 1, 0, 0, 0]);
-        assert_eq!(row("1.7.0"), [0, 0, 0, 0, 0]);
-        assert_eq!(row("1.7.1"), [0, 0, 0, 0, 1]);
-        assert_eq!(row("1.7.3"), [0, 1, 0, 0, 1]);
-        assert_eq!(row("1.7.4"), [0, 1, 0, 1, 1]);
-        assert_eq!(row("1.7.11"), [0, 1, 0, 1, 1]);
-        assert_eq!(row("1.7.12"), [0, 0, 0, 1, 1]);
-        assert_eq!(row("1.7.13"), [0, 0, 0, 1, 1]);
-        assert_eq!(row("1.10.0"), [0, 0, 1, 1, 1]);
-        assert_eq!(row("1.10.1"), [1, 1, 1, 1, 1]);
-        assert_eq!(row("1.12.0"), [1, 1, 1, 1, 1]);
-        assert_eq!(row("2.0.0rc2"), [1, 1, 1, 1, 1]);
+        //                            names idle
+        assert_eq!(row("unknown"), [0, 0]);
+        assert_eq!(row("0.9.12"), [0, 0]);
+        assert_eq!(row("1.6.2"), [0, 1]);
+        assert_eq!(row("1.7.0"), [0, 0]);
+        assert_eq!(row("1.7.1"), [0, 0]);
+        assert_eq!(row("1.7.3"), [0, 1]);
+        assert_eq!(row("1.7.4"), [0, 1]);
+        assert_eq!(row("1.7.11"), [0, 1]);
+        assert_eq!(row("1.7.12"), [0, 0]);
+        assert_eq!(row("1.7.13"), [0, 0]);
+        assert_eq!(row("1.10.0"), [0, 0]);
+        assert_eq!(row("1.10.1"), [1, 1]);
+        assert_eq!(row("1.12.0"), [1, 1]);
+        assert_eq!(row("2.0.0rc2"), [1, 1]);
     }
 }

@@ -12,6 +12,7 @@ mod query;
 mod read;
 mod report;
 mod requests;
+mod site;
 mod stop;
 mod stream;
 mod submit;

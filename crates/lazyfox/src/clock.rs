@@ -1,23 +1,30 @@
 //! The only place that reads the time and rolls the dice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
 /// Tells the time and waits for it. In tests it stands still until it is moved.
+///
+/// The time may step back, when somebody sets the machine's clock. A wait that has begun does not see
+/// that: it takes as long as it was to take when it began.
 #[derive(Clone)]
 pub struct Clock(Arc<Kind>);
 
 enum Kind {
     System,
-    Manual {
-        now: watch::Sender<Timestamp>,
-        /// Where the last jump led to.
-        jumped_to: AtomicI64,
-    },
+    Manual(watch::Sender<Manual>),
+}
+
+/// A clock that a test moves.
+struct Manual {
+    now: Timestamp,
+    /// How far it was ever moved forward, in milliseconds: what waits go by.
+    passed_ms: u64,
+    /// Where the last jump led to.
+    jumped_to: Option<Timestamp>,
 }
 
 /// A pass that comes this much later than it wanted to did not run meanwhile: the process or the
@@ -34,10 +41,12 @@ impl Clock {
     /// A clock that stands still at this time until [`Clock::advance`].
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Arc::new(Kind::Manual {
-            now: watch::Sender::new(start),
-            jumped_to: AtomicI64::new(i64::MIN),
-        }))
+        let manual = Manual {
+            now: start,
+            passed_ms: 0,
+            jumped_to: None,
+        };
+        Self(Arc::new(Kind::Manual(watch::Sender::new(manual))))
     }
 
     /// The time.
@@ -50,7 +59,7 @@ impl Clock {
                     .unwrap_or_default();
                 Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
-            Kind::Manual { now, .. } => *now.borrow(),
+            Kind::Manual(manual) => manual.borrow().now,
         }
     }
 
@@ -63,25 +72,22 @@ impl Clock {
                     tokio::time::sleep(Duration::from_millis(ms)).await;
                 }
             }
-            Kind::Manual { now, .. } => {
+            Kind::Manual(manual) => {
+                let mut moves = manual.subscribe();
+                let end_ms = {
+                    let begun = moves.borrow();
+                    begun.passed_ms.saturating_add(at.ms_since(begun.now))
+                };
                 // The sender is in self, so the wait can only end with the time.
-                let _ = now.subscribe().wait_for(|now| *now >= at).await;
+                let _ = moves.wait_for(|it| it.passed_ms >= end_ms).await;
             }
-        }
-    }
-
-    /// Moves a manual clock; the machine's cannot be moved.
-    pub fn advance(&self, ms: u64) {
-        if let Kind::Manual { now, .. } = &*self.0 {
-            now.send_modify(|now| *now = now.plus_ms(ms));
         }
     }
 
     /// Moves a manual clock as if the machine had slept meanwhile.
     pub fn jump(&self, ms: u64) {
-        if let Kind::Manual { now, jumped_to } = &*self.0 {
-            let there = now.borrow().plus_ms(ms);
-            jumped_to.store(there.as_ms(), Ordering::SeqCst);
+        if let Kind::Manual(manual) = &*self.0 {
+            manual.send_modify(|manual| manual.jumped_to = Some(manual.now.plus_ms(ms)));
         }
         self.advance(ms);
     }
@@ -91,9 +97,30 @@ impl Clock {
     pub fn has_jumped(&self, due: Timestamp) -> bool {
         match &*self.0 {
             Kind::System => self.now().ms_since(due) >= JUMP_MS,
-            Kind::Manual { now, jumped_to } => {
-                now.borrow().as_ms() == jumped_to.load(Ordering::SeqCst)
+            Kind::Manual(manual) => {
+                let manual = manual.borrow();
+                manual.jumped_to == Some(manual.now)
             }
+        }
+    }
+
+    /// Moves a manual clock; the machine's cannot be moved.
+    pub fn advance(&self, ms: u64) {
+        if let Kind::Manual(manual) = &*self.0 {
+            manual.send_modify(|it| {
+                it.now = it.now.plus_ms(ms);
+                it.passed_ms = it.passed_ms.saturating_add(ms);
+            });
+        }
+    }
+
+    /// Sets a manual clock back, as somebody may do with the machine's.
+    pub fn set_back(&self, ms: u64) {
+        if let Kind::Manual(manual) = &*self.0 {
+            let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            manual.send_modify(|it| {
+                it.now = Timestamp::from_ms(it.now.as_ms().saturating_sub(ms));
+            });
         }
     }
 }

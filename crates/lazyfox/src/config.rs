@@ -241,18 +241,15 @@ impl ServerTable {
     fn finish(self, base: &Path, endpoints: BTreeMap<EndpointId, Endpoint>) -> Result<Config> {
         let bytes = |name: &str, value: Option<usize>| -> Result<usize> {
             let value = need(name, value)?;
-            let (min, max) = (1024, 1024 * limits::MIB);
+            let (min, max) = (1024, limits::CONFIGURED_BYTES_MAX);
             ensure!(
                 (min..=max).contains(&value),
                 "server.{name} is {value} bytes, allowed are {min} to {max}"
             );
             Ok(value)
         };
-        let shutdown_s = need("shutdown_s", self.shutdown_s)?;
-        ensure!(
-            shutdown_s <= 28,
-            "server.shutdown_s is {shutdown_s}, allowed are 0 to 28"
-        );
+        let longest_s = limits::SHUTDOWN_MS_MAX / 1000;
+        let shutdown_s = within("server.shutdown_s", self.shutdown_s, 0, longest_s)?;
         Ok(Config {
             listen: need("listen", self.listen)?,
             data: base.join(need("data", self.data)?),
@@ -343,7 +340,7 @@ impl EndpointTable {
                 idle_timeout_ms: within("idle_timeout_s", self.idle_timeout_s, 0, 3600)? * 1000,
             },
             defaults,
-            lease_ms: within("lease_s", self.lease_s, 1, 3600)? * 1000,
+            lease_ms: within("lease_s", self.lease_s, limits::LEASE_MS_MIN / 1000, 3600)? * 1000,
             init_timeout_ms: within("init_timeout_s", self.init_timeout_s, 1, 86_400)? * 1000,
             fail_after_starts: need("fail_after_starts", self.fail_after_starts)?,
         })

@@ -3,14 +3,15 @@
 mod terminal;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::scale::Settings;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::terminal::Terminal;
 use crate::client;
@@ -18,6 +19,11 @@ use crate::clock::Clock;
 use crate::config::{Auth, Config, Endpoint};
 use crate::python_env;
 use crate::server::{self, Server};
+use crate::signals::{End, Signals};
+
+/// How long running jobs may take to finish when nobody is there to end the wait: the time that a server
+/// has by default.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const HELP: &str = "\
 Examples:
@@ -82,8 +88,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
     // Before the environment is made: that may take minutes, and then the port is still taken.
     let listener = server::bind(listen(&args)).await?;
     let (config, endpoint) = configured(&args, &handler, &dir).await?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut signals = Signals::watch()?;
     let data = config.data.clone();
     let server = Server::start(
         config,
@@ -95,33 +100,45 @@ pub async fn main(args: Args) -> Result<ExitCode> {
     let key = server::first_key(&server.app).await?;
     let url = format!("http://{}", server.address());
 
+    let mut end = None;
     let code = if let Some(input) = args.send {
         tokio::select! {
             code = client::run_one(&url, key.as_deref(), endpoint.as_str(), &input) => code,
-            _ = interrupt.recv() => stopping(130),
-            _ = terminate.recv() => stopping(143),
+            signal = signals.next() => ExitCode::from(128 + end.insert(signal).number()),
         }
     } else {
         welcome(&url, key.as_deref(), &endpoint, &data, &dir);
-        tokio::select! {
-            _ = interrupt.recv() => stopping(0),
-            _ = terminate.recv() => stopping(0),
-        }
+        end = Some(signals.next().await);
+        ExitCode::SUCCESS
     };
-    server.stop(second(&mut interrupt, &mut terminate)).await;
+    if let Some(end) = end {
+        // The terminal may be gone, and then nothing can be written.
+        let _ = writeln!(std::io::stderr(), "{}", stopping(end));
+    }
+    server.stop(patience(end, &mut signals)).await;
     Ok(code)
 }
 
-fn stopping(code: u8) -> ExitCode {
-    eprintln!("Stopping: running jobs may finish. Ctrl-C again ends them.");
-    ExitCode::from(code)
+fn stopping(end: End) -> String {
+    match end {
+        End::Interrupt => "Stopping: running jobs may finish. Ctrl-C again ends them.".to_owned(),
+        End::Terminate | End::Hangup => {
+            format!(
+                "Stopping: running jobs have {} s to finish.",
+                PATIENCE.as_secs()
+            )
+        }
+    }
 }
 
-async fn second(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+/// Returns when running jobs had their time. Who pressed Ctrl-C can do it again; nobody else is there to
+/// end the wait.
+async fn patience(end: Option<End>, signals: &mut Signals) {
+    let limit = match end {
+        Some(End::Terminate | End::Hangup) => PATIENCE,
+        Some(End::Interrupt) | None => Duration::MAX,
+    };
+    let _ = tokio::time::timeout(limit, signals.next()).await;
 }
 
 fn handler(path: &Path) -> Result<PathBuf> {

@@ -36,7 +36,7 @@ impl Object {
         serde_json::to_writer(&mut self.text, value).expect("a string can be written to memory");
     }
 
-    pub(crate) fn number(&mut self, name: &str, value: impl itoa::Whole) {
+    pub(crate) fn number(&mut self, name: &str, value: impl whole::Number) {
         self.name(name);
         value.write(&mut self.text);
     }
@@ -68,16 +68,16 @@ pub(crate) fn respond(body: Body) -> Response<Body> {
 }
 
 /// Whole numbers, as the wire wants them.
-pub(crate) mod itoa {
+pub(crate) mod whole {
     use std::io::Write as _;
 
-    pub(crate) trait Whole {
+    pub(crate) trait Number {
         fn write(self, to: &mut Vec<u8>);
     }
 
-    macro_rules! whole {
+    macro_rules! numbers {
         ($($type:ty),*) => {$(
-            impl Whole for $type {
+            impl Number for $type {
                 fn write(self, to: &mut Vec<u8>) {
                     write!(to, "{self}").expect("memory can be written to");
                 }
@@ -85,7 +85,7 @@ pub(crate) mod itoa {
         )*};
     }
 
-    whole!(u32, u64, i64, usize);
+    numbers!(u32, u64, i64, usize);
 }
 
 /// Joins JSON documents to an array.

@@ -67,10 +67,10 @@ impl KeyRing {
     fn known(&self, hash: &[u8; 32], now: Timestamp) -> Option<Key> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let Reading { at, keys } = read.as_ref()?;
+        // A clock that was set back says nothing about how old the reading is.
+        let fresh = now >= *at && now.ms_since(*at) < FRESH_MS;
         // A hash is looked up by its value: what that takes says nothing about the key behind it.
-        (now.ms_since(*at) < FRESH_MS)
-            .then(|| keys.get(hash).cloned())
-            .flatten()
+        fresh.then(|| keys.get(hash).cloned()).flatten()
     }
 }
 

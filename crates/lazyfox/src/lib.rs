@@ -29,4 +29,5 @@ pub mod python_env;
 pub mod secrets;
 
 mod json;
+mod signals;
 mod views;

@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result};
 use lazyfox_core::id::{EndpointId, WorkerId};
 use listenfd::ListenFd;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULTS, StoreKind};
 use crate::providers::Output;
 use crate::server::{self, Server};
+use crate::signals::Signals;
 
 /// Arguments of `lazyfox serve`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub struct Args {
     print_config: bool,
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
 /// Says what to change.
@@ -48,8 +48,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let config = configured(&args)?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut signals = Signals::watch()?;
     let listener = match inherited()? {
         Some(listener) => listener,
         None => server::bind(&config.listen).await?,
@@ -64,10 +63,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
     }
     writeln!(stdout, "ready on http://{}", server.address())?;
     stdout.flush()?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.next().await;
     tracing::info!(
         "stopping; running jobs have {} s to finish",
         patience.as_secs()
@@ -76,7 +72,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
         .stop(async {
             tokio::select! {
                 () = tokio::time::sleep(patience) => {}
-                _ = interrupt.recv() => {}
+                () = signals.interrupt() => {}
             }
         })
         .await;

@@ -5,9 +5,18 @@ use lazyfox_core::id::{EndpointId, WorkerId};
 use crate::app::App;
 use crate::config::Endpoint;
 
-/// How often a worker sends a sign of life. Twice as often as the SDK does by itself, so that a worker
-/// that let go of a job is known to have done so within its grace.
-const PING_INTERVAL_MS: u32 = 5_000;
+/// Longest time between two signs of life of a worker. Half of what the SDK takes by itself, so that a
+/// worker that let go of a job is known to have done so within its grace.
+const PING_INTERVAL_MS_MAX: u64 = 5_000;
+/// Shortest time between them: the SDK takes less for none at all and sends without a pause.
+const PING_INTERVAL_MS_MIN: u64 = 1_000;
+
+/// How often a worker sends a sign of life: four fit into a lease, so that a lost one costs nothing. The
+/// SDK counts whole seconds.
+fn ping_interval_ms(settings: &Endpoint) -> u64 {
+    let ms = settings.lease_ms / 4;
+    (ms - ms % 1_000).clamp(PING_INTERVAL_MS_MIN, PING_INTERVAL_MS_MAX)
+}
 
 /// Variables that the operator's `env` wins over.
 fn preset(settings: &Endpoint) -> Vec<(String, String)> {
@@ -75,7 +84,10 @@ pub fn variables(
             format!("{base}/job-stream/{worker}/$ID?gpu="),
         ),
         ("RUNPOD_WEBHOOK_PING", format!("{base}/ping/{worker}?gpu=")),
-        ("RUNPOD_PING_INTERVAL", PING_INTERVAL_MS.to_string()),
+        (
+            "RUNPOD_PING_INTERVAL",
+            ping_interval_ms(settings).to_string(),
+        ),
         ("RUNPOD_AI_API_KEY", app.key.worker_token(endpoint, worker)),
         ("RUNPOD_POD_ID", worker.to_string()),
         ("RUNPOD_POD_HOSTNAME", worker.to_string()),
@@ -88,6 +100,24 @@ pub fn variables(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn four_signs_of_life_fit_into_a_lease_but_no_more_than_one_a_second() {
+        for (lease_s, expected_ms) in [
+            (4, 1_000),
+            (7, 1_000),
+            (19, 4_000),
+            (20, 5_000),
+            (40, 5_000),
+        ] {
+            let lease_ms = lease_s * 1_000;
+            let settings = Endpoint {
+                lease_ms,
+                ..Endpoint::shipped()
+            };
+            assert_eq!(ping_interval_ms(&settings), expected_ms, "{lease_s} s");
+        }
+    }
 
     #[test]
     fn hosts_are_found_in_urls() {

@@ -5,6 +5,7 @@ use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_store::Key;
 
 use super::error::{ApiError, ApiResult, Code};
+use super::site;
 use crate::app::App;
 use crate::config::{Auth, Endpoint};
 use crate::keyring::{self, Need};
@@ -20,10 +21,13 @@ fn credential(headers: &HeaderMap) -> Option<&str> {
     (!key.is_empty()).then_some(key)
 }
 
-/// Lets pass who has any valid key.
+/// Lets pass who has any valid key; without keys, who is no page of another site.
 pub(super) async fn any_key(app: &App, headers: &HeaderMap) -> ApiResult<Option<Key>> {
     if app.config.auth == Auth::None {
-        return Ok(None);
+        return match site::foreign(app, headers) {
+            Some(why) => Err(ApiError::new(Code::Forbidden, why)),
+            None => Ok(None),
+        };
     }
     let refused = || ApiError::new(Code::Unauthorized, "invalid or missing API key");
     let text = credential(headers).ok_or_else(refused)?;
@@ -70,8 +74,9 @@ pub(super) struct Speaker<'a> {
     pub(super) worker: WorkerId,
 }
 
-/// Lets a worker pass: its own token, for its endpoint and itself. A worker's SDK asks again at once
-/// after any refusal but 429, so that is what polls get (`otherwise`).
+/// Lets a worker pass: its own token, for its endpoint and itself, or without keys, who is no page of
+/// another site. A worker's SDK asks again at once after any refusal but 429, so that is what polls get
+/// (`otherwise`).
 pub(super) fn worker<'a>(
     app: &'a App,
     headers: &HeaderMap,
@@ -79,10 +84,18 @@ pub(super) fn worker<'a>(
     worker: &str,
     otherwise: Code,
 ) -> ApiResult<Speaker<'a>> {
-    let refused = |why: String| {
+    let refused_as = |code, why: String| {
         tracing::warn!(endpoint.id = endpoint, worker.id = worker, %why, "refused a worker");
-        ApiError::new(otherwise, why)
+        ApiError::new(code, why)
     };
+    if app.config.auth == Auth::None
+        && let Some(why) = site::foreign(app, headers)
+    {
+        let polls = otherwise == Code::WorkerRefused;
+        let code = if polls { otherwise } else { Code::Forbidden };
+        return Err(refused_as(code, why));
+    }
+    let refused = |why| refused_as(otherwise, why);
     let unknown = || refused(format!("there is no endpoint {endpoint:?}"));
     let id: EndpointId = endpoint.parse().map_err(|_| unknown())?;
     let settings = app.endpoint(&id).ok_or_else(unknown)?;

@@ -33,12 +33,11 @@ pub enum Code {
     WorkerRefused,
     ShuttingDown,
     StoreUnavailable,
-    Internal,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidJson,
         Self::MissingInput,
         Self::InvalidPolicy,
@@ -58,7 +57,6 @@ impl Code {
         Self::WorkerRefused,
         Self::ShuttingDown,
         Self::StoreUnavailable,
-        Self::Internal,
     ];
 
     /// As `code` spells it.
@@ -84,7 +82,6 @@ impl Code {
             Self::WorkerRefused => "worker_refused",
             Self::ShuttingDown => "shutting_down",
             Self::StoreUnavailable => "store_unavailable",
-            Self::Internal => "internal",
         }
     }
 
@@ -111,7 +108,6 @@ impl Code {
             // The only refusal after which a worker's SDK pauses before it asks again.
             Self::WorkerRefused => StatusCode::TOO_MANY_REQUESTS,
             Self::ShuttingDown | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -135,8 +131,7 @@ impl Code {
             | Self::JobNotFound
             | Self::NotRetryable
             | Self::RouteNotFound
-            | Self::MethodNotAllowed
-            | Self::Internal => None,
+            | Self::MethodNotAllowed => None,
         }
     }
 }

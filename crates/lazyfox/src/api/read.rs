@@ -1,5 +1,6 @@
 //! `/status` and `/status-sync`, and how a caller waits for a job.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -78,7 +79,9 @@ pub(super) async fn when_ended<'a>(
     awaited: impl Into<Option<Awaited<'a>>>,
 ) -> ApiResult<Response> {
     let awaited = awaited.into();
-    let until = app.now().plus_ms(wait_ms);
+    // One wait for the whole call, and its end is believed: the clock may be set back meanwhile.
+    let mut wait = pin!(app.clock.sleep_until(app.now().plus_ms(wait_ms)));
+    let mut over = false;
     let mut watch = app.wakes.watch(job);
     loop {
         let loaded = load(app, endpoint, job).await?;
@@ -88,12 +91,12 @@ pub(super) async fn when_ended<'a>(
             }
             return Ok(views::job(&loaded).into_response());
         }
-        if app.now() >= until || app.is_closing() {
+        if over || app.is_closing() {
             return Ok(views::job(&loaded).into_response());
         }
         tokio::select! {
             () = watch.changed() => {}
-            () = app.clock.sleep_until(until) => {}
+            () = &mut wait => over = true,
             () = app.closed() => {}
         }
     }

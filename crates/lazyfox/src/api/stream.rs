@@ -1,5 +1,6 @@
 //! `/stream`: each call takes what came since the last one.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -27,9 +28,10 @@ pub(super) async fn stream(
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
     let job = auth::job(&job)?;
-    let until = app
-        .now()
-        .plus_ms(Params::of(&uri).wait_ms(limits::STREAM_WAIT_MS)?);
+    let wait_ms = Params::of(&uri).wait_ms(limits::STREAM_WAIT_MS)?;
+    // One wait for the whole call, and its end is believed: the clock may be set back meanwhile.
+    let mut wait = pin!(app.clock.sleep_until(app.now().plus_ms(wait_ms)));
+    let mut over = false;
     let mut watch = app.wakes.watch(job);
     loop {
         let drained = app
@@ -37,8 +39,8 @@ pub(super) async fn stream(
             .drain(&endpoint, job, app.config.bounds.result)
             .await?;
         let drained = drained.ok_or_else(ApiError::no_job)?;
-        let over = app.now() >= until || app.is_closing();
-        if !drained.chunks.is_empty() || drained.status.is_terminal() || over {
+        let answers = !drained.chunks.is_empty() || drained.status.is_terminal();
+        if answers || over || app.is_closing() {
             let status = if drained.more {
                 Status::InProgress
             } else {
@@ -48,7 +50,7 @@ pub(super) async fn stream(
         }
         tokio::select! {
             () = watch.changed() => {}
-            () = app.clock.sleep_until(until) => {}
+            () = &mut wait => over = true,
             () = app.closed() => {}
         }
     }

@@ -75,13 +75,21 @@ fn wrong_values_name_key_value_and_range() {
             "endpoints.a b: the name must be 1 to 64 characters",
         ),
         (
+            "[endpoints.a]\nlease_s = 3",
+            "endpoints.a: lease_s is 3, allowed are 4 to 3600",
+        ),
+        (
             "[server]\nresult_bytes = 1",
-            "server.result_bytes is 1 bytes, allowed are 1024 to",
+            "server.result_bytes is 1 bytes, allowed are 1024 to 536870912",
+        ),
+        (
+            "[server]\nrun_body_bytes = 536870913",
+            "server.run_body_bytes is 536870913 bytes, allowed are 1024 to 536870912",
         ),
         ("[server]\nauth = \"maybe\"", "unknown variant `maybe`"),
         (
-            "[server]\nshutdown_s = 29",
-            "server.shutdown_s is 29, allowed are 0 to 28",
+            "[server]\nshutdown_s = 21",
+            "server.shutdown_s is 21, allowed are 0 to 20",
         ),
     ];
     for (text, expected) in cases {

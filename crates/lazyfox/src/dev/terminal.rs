@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use lazyfox_core::id::{EndpointId, WorkerId};
@@ -27,7 +28,8 @@ struct Line<'a> {
 
 impl Output for Terminal {
     fn line(&self, _: &EndpointId, worker: &WorkerId, line: &str) {
-        eprintln!("{}", self.marked(worker, line));
+        // A terminal that was closed takes nothing, and that must not keep the server from ending.
+        let _ = writeln!(std::io::stderr(), "{}", self.marked(worker, line));
     }
 }
 

@@ -62,7 +62,7 @@ fn a_result_posted_while_the_server_is_away_is_kept_by_the_next_one() {
     let body = "{\"output\":\"late\"}";
     write!(
         post,
-        "POST /v2/e/job-done/w1/{job}?&isStream=false HTTP/1.1\r\nhost: e\r\nconnection: close\r\n\
+        "POST /v2/e/job-done/w1/{job}?&isStream=false HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -23,7 +23,7 @@ const CONFIG: &str = "
 [server]
 auth = \"none\"
 [defaults]
-lease_s = 1
+lease_s = 4
 retries_max = 10
 retention_s = 3600
 retention_sync_s = 3600

@@ -82,7 +82,7 @@ fn result_of_a_job_taken_before_the_kill_is_accepted() {
 
 #[test]
 fn job_of_a_worker_that_is_gone_waits_again_after_its_lease() {
-    let home = home(1);
+    let home = home(4);
     let job = taken_and_killed(&home);
     let mut server = home.serve();
     let started = Instant::now();

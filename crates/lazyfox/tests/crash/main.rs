@@ -18,6 +18,7 @@ mod moments;
 mod seed;
 
 mod adopted;
+mod hangup;
 mod inherited;
 mod kills;
 mod leases;

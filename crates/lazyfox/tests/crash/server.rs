@@ -118,8 +118,13 @@ impl Home {
             .append(true)
             .open(self.path().join("server.log"))
             .expect("a log file");
-        let child = self
-            .lazyfox(&["serve", "--listen", &format!("127.0.0.1:{}", self.port)])
+        let listen = format!("127.0.0.1:{}", self.port);
+        self.wait_for(&mut self.lazyfox(&["serve", "--listen", &listen]), log)
+    }
+
+    /// Starts what is a server in the end, and waits until it answers.
+    pub(crate) fn wait_for(&self, command: &mut Command, log: File) -> Server<'_> {
+        let child = command
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

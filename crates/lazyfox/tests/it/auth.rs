@@ -17,8 +17,19 @@ tests!(keys: crate::server::Setup::memory().keys();
     strangers_cannot_make_a_worker_poll_in_a_hot_loop,
 );
 
+tests!(no_keys: crate::server::Setup::memory();
+    without_keys_web_pages_of_other_sites_are_refused,
+    without_keys_the_names_of_this_machine_are_good,
+    without_keys_a_request_without_a_host_is_good,
+);
+
+tests!(no_keys_with_a_name: crate::server::Setup::memory().server("worker_url = \"http://fox.test:80\"");
+    without_keys_the_name_that_workers_use_is_good,
+);
+
 tests!(keys_on_disk: crate::server::Setup::sqlite().keys();
     a_revoked_key_is_refused_within_two_seconds,
+    a_clock_that_is_set_back_keeps_no_revoked_key_alive,
 );
 
 /// Makes a key and returns its text and its id.
@@ -191,6 +202,85 @@ async fn a_revoked_key_is_refused_within_two_seconds(s: &TestServer) {
     s.advance(1).await;
     with(s, &text, submit()).await.error(401, "unauthorized");
     with(s, &other, submit()).await.ok();
+}
+
+/// What a browser says in a page of another site, or of one whose name was bound to this machine.
+const FOREIGN: [(&str, &str); 10] = [
+    ("origin", "https://evil.example"),
+    ("origin", "null"),
+    ("origin", "http://localhost.evil.example"),
+    ("origin", "http://192.168.1.7:8000"),
+    ("host", "evil.example"),
+    ("host", "evil.example:8000"),
+    ("host", "localhost.evil.example"),
+    ("host", "0.0.0.0:8000"),
+    ("host", "[::2]:8000"),
+    ("host", ""),
+];
+
+async fn without_keys_web_pages_of_other_sites_are_refused(s: &TestServer) {
+    let id = id_of(&s.request(submit()).await.ok());
+    for (name, value) in FOREIGN {
+        let mut requests = calls("ep", &id);
+        requests.push((Request::get("/v2/ep/nothing"), false));
+        requests.push((Request::get("/v2/ep/ping/w1"), false));
+        requests.push((
+            Request::post(format!("/v2/ep/job-done/w1/{id}"), "{}"),
+            true,
+        ));
+        for (request, _) in requests {
+            let reply = s.request(request.header(name, value)).await;
+            let message = reply.error(403, "forbidden");
+            assert!(message.contains("auth = \"keys\""), "{message}");
+        }
+        for poll in ["job-take/w1", "job-take-batch/w1", "job-stop/w1"] {
+            let request = Request::get(format!("/v2/ep/{poll}")).header(name, value);
+            s.request(request).await.error(429, "worker_refused");
+        }
+    }
+    s.expect(&id, "IN_QUEUE").await;
+}
+
+async fn without_keys_the_names_of_this_machine_are_good(s: &TestServer) {
+    for host in [
+        "localhost",
+        "LocalHost:8000",
+        "fox.localhost:8000",
+        "127.0.0.1:8000",
+        "127.9.9.9",
+        "[::1]:8000",
+    ] {
+        s.request(submit().header("host", host)).await.ok();
+        let origin = format!("http://{host}");
+        s.request(submit().header("origin", &origin)).await.ok();
+    }
+}
+
+async fn without_keys_a_request_without_a_host_is_good(s: &TestServer) {
+    let mut connection = s.connect().await;
+    connection
+        .write(b"GET /v2/ep/health HTTP/1.0\r\n\r\n")
+        .await;
+    connection.reply().await.ok();
+}
+
+async fn without_keys_the_name_that_workers_use_is_good(s: &TestServer) {
+    let named = |request: Request| request.header("host", "fox.test");
+    let id = id_of(&s.request(named(submit())).await.ok());
+    let taken = s.request(named(Request::get("/v2/ep/job-take/w1"))).await;
+    assert_eq!(id_of(&taken.ok()), id);
+    let page = submit().header("origin", "http://fox.test");
+    s.request(page).await.error(403, "forbidden");
+}
+
+async fn a_clock_that_is_set_back_keeps_no_revoked_key_alive(s: &TestServer) {
+    let (text, id) = key(s, Access::ReadWrite, None).await;
+    with(s, &text, submit()).await.ok();
+    let store = &s.app().store;
+    let revoked = store.revoke_key(&id, s.app().now()).await;
+    assert!(revoked.expect("the store answers"));
+    s.set_back(1);
+    with(s, &text, submit()).await.error(401, "unauthorized");
 }
 
 async fn worker_tokens_are_good_for_one_worker_of_one_endpoint(s: &TestServer) {

@@ -42,7 +42,8 @@ async fn a_body_over_the_limit_is_refused_with_the_limit(s: &TestServer) {
 
 fn chunked(body: &[u8], piece: usize) -> Vec<u8> {
     let mut text =
-        b"POST /v2/ep/run HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        b"POST /v2/ep/run HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+            .to_vec();
     for piece in body.chunks(piece) {
         text.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
         text.extend_from_slice(piece);
@@ -85,7 +86,7 @@ async fn a_body_without_a_length_is_counted_as_it_comes(s: &TestServer) {
 async fn a_client_that_asks_first_is_told_before_it_sends(s: &TestServer) {
     let head = |bytes: usize| {
         format!(
-            "POST /v2/ep/run HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
+            "POST /v2/ep/run HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
         )
     };
     let mut connection = s.connect().await;
@@ -106,7 +107,7 @@ async fn a_body_that_breaks_off_is_no_job(s: &TestServer) {
         "content-length: 100\r\n\r\n{\"input\":1}",
         "transfer-encoding: chunked\r\n\r\nb\r\n{\"input\":1}\r\n",
     ] {
-        let head = format!("POST /v2/ep/run HTTP/1.1\r\nhost: test\r\n{start}");
+        let head = format!("POST /v2/ep/run HTTP/1.1\r\nhost: localhost\r\n{start}");
         let mut connection = s.connect().await;
         connection.write(head.as_bytes()).await;
         connection.finish_writing().await;
@@ -122,7 +123,7 @@ async fn a_body_that_breaks_off_is_no_job(s: &TestServer) {
     }
     let mut connection = s.connect().await;
     let broken = "transfer-encoding: chunked\r\n\r\nzz\r\n{\"input\":1}\r\n";
-    let head = format!("POST /v2/ep/run HTTP/1.1\r\nhost: test\r\n{broken}");
+    let head = format!("POST /v2/ep/run HTTP/1.1\r\nhost: localhost\r\n{broken}");
     connection.write(head.as_bytes()).await;
     let message = connection.reply().await.error(400, "invalid_json");
     assert!(message.contains("broke off"), "{message}");

@@ -9,6 +9,7 @@ on_each_store!(
     a_job_runs_from_submit_to_result,
     runsync_answers_when_the_job_ends,
     runsync_answers_with_the_present_state_when_its_wait_is_over,
+    waits_end_although_the_clock_is_set_back,
     waits_are_clamped_and_have_defaults,
     status_sync_wakes_when_the_job_ends,
     every_end_wakes_its_waiters,
@@ -81,6 +82,16 @@ async fn runsync_answers_with_the_present_state_when_its_wait_is_over(s: &TestSe
     assert_eq!(state["status"], "IN_PROGRESS");
     assert_eq!(state["id"], id);
     assert_eq!(state["output"], "half");
+}
+
+async fn waits_end_although_the_clock_is_set_back(s: &TestServer) {
+    let id = s.run(r#"{"input":1}"#).await;
+    for call in ["status-sync", "stream"] {
+        let request = Request::get(format!("/v2/ep/{call}/{id}?wait=1000"));
+        let mut caller = s.open(&request).await;
+        s.while_time_stands(&caller).await;
+        assert_eq!(caller.reply().await.ok()["status"], "IN_QUEUE");
+    }
 }
 
 async fn waits_are_clamped_and_have_defaults(s: &TestServer) {

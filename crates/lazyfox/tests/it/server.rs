@@ -246,6 +246,22 @@ impl TestServer {
             .expect("the store answers");
     }
 
+    /// Sets the clock back.
+    pub(crate) fn set_back(&self, ms: u64) {
+        self.setup.clock.set_back(ms);
+    }
+
+    /// Waits for an answer while the clock goes forward and is set back again and again, so that by its
+    /// face no time passes.
+    pub(crate) async fn while_time_stands(&self, connection: &Connection) {
+        until("the wait is over", || {
+            self.setup.clock.advance(1_000);
+            self.setup.clock.set_back(1_000);
+            !connection.is_silent()
+        })
+        .await;
+    }
+
     /// Waits until so many callers wait for a job.
     pub(crate) async fn watched(&self, id: &str, callers: usize) {
         let id: JobId = id.parse().expect("the server made it");

@@ -122,7 +122,7 @@ async fn no_answer_is_cut_off() {
     reader.answer_begins().await;
     // A submission whose body the server has asked for.
     let mut writer = s.connect().await;
-    let head = "POST /v2/ep/run HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 11\r\n\r\n";
+    let head = "POST /v2/ep/run HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 11\r\n\r\n";
     writer.write(head.as_bytes()).await;
     assert_eq!(writer.reply().await.status, 100);
 

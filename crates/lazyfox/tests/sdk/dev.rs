@@ -228,6 +228,21 @@ fn second_ctrl_c_ends_the_running_job() {
 }
 
 #[test]
+fn a_closed_terminal_stops_it_and_leaves_no_worker() {
+    let place = Place::new();
+    let gate = Gate::open();
+    let mut dev = place.dev(&chosen(), &[]);
+    let job = dev.run(&input(&json!({"mode": "gate", "gate": gate.port()})));
+    let mut arrival = gate.accept();
+    dev.signal(Signal::HUP);
+    dev.until("Stopping: running jobs have 20 s to finish");
+    arrival.release("finished");
+    dev.until(&format!("job ended {job} handlers status=COMPLETED"));
+    assert_eq!(dev.code(), Some(0));
+    assert_eq!(place.workers(), Vec::<i32>::new());
+}
+
+#[test]
 fn port_8000_is_the_usual_one() {
     if TcpListener::bind("127.0.0.1:8000").is_err() {
         eprintln!("skipped: somebody uses port 8000");

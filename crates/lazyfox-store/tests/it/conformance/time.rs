@@ -44,7 +44,8 @@ pub(super) async fn a_lease_that_runs_out_is_a_lost_worker(store: &dyn Store) {
     assert_eq!(expire(store, LEASE + 9).await, (vec![], at(LEASE + 10)));
     let (changed, next) = expire(store, LEASE + 10).await;
     assert_eq!(changed, [(1, Status::InQueue)]);
-    assert_eq!(next, at(limits::TTL_MS));
+    // It waits anew, and so does its default ttl.
+    assert_eq!(next, at(LEASE + 10 + limits::TTL_MS));
     assert_eq!(output(store, id(1)).await, None);
 
     let second = LEASE + 20;
