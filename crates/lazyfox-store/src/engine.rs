@@ -5,6 +5,7 @@
 //! commit fails, the index is thrown away and derived again, so it can never disagree with the disk.
 
 mod index;
+mod tracked;
 
 use bytes::Bytes;
 use lazyfox_core::delivery;
@@ -14,6 +15,7 @@ use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 
 pub(crate) use self::index::Index;
+use self::tracked::Tracked;
 use crate::{
     Applied, Ask, Change, ChunksKept, Drained, Expired, Handout, Heartbeat, HolderEvent, Key,
     LeaseMs, Leased, NewJob, Outbox, Renewed, StoreError, Submitted, Survey,
@@ -83,7 +85,7 @@ pub(crate) trait Rows {
 /// Operations over rows and their index. One thread at a time.
 pub(crate) struct Engine<R> {
     pub(crate) rows: R,
-    index: Index,
+    index: Tracked<Index>,
     lease_ms: LeaseMs,
 }
 
@@ -91,7 +93,7 @@ impl<R: Rows> Engine<R> {
     /// Derives the index. Leases are not kept, so each running job gets a new one: its worker has
     /// that long to show that it lives.
     pub(crate) fn open(mut rows: R, now: Timestamp, lease_ms: LeaseMs) -> Result<Self> {
-        let index = Index::derive(&mut rows, now, &lease_ms)?;
+        let index = Tracked::new(Index::derive(&mut rows, now, &lease_ms)?);
         Ok(Self {
             rows,
             index,
@@ -101,8 +103,13 @@ impl<R: Rows> Engine<R> {
 
     /// After a failed commit: what the index learned from it is not on disk.
     pub(crate) fn rederive(&mut self, now: Timestamp) -> Result<()> {
-        self.index = Index::derive(&mut self.rows, now, &self.lease_ms)?;
+        *self.index = Index::derive(&mut self.rows, now, &self.lease_ms)?;
         Ok(())
+    }
+
+    /// Grows whenever the index may have changed.
+    pub(crate) fn index_changes(&self) -> u64 {
+        self.index.changes()
     }
 
     /// Before a commit: counters that moved are written once a group, not once an operation.

@@ -154,7 +154,7 @@ impl Store for SqliteStore {
         let endpoint = endpoint.clone();
         let bytes = output.as_ref().map_or(0, Bytes::len);
         self.writer.call(Some(now), bytes, move |engine| {
-            engine.apply(&endpoint, job, event, output.as_ref(), now)
+            engine.apply(&endpoint, job, event.clone(), output.as_ref(), now)
         })
     }
 
