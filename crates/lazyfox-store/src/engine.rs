@@ -10,7 +10,7 @@ mod tracked;
 use bytes::Bytes;
 use lazyfox_core::delivery;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
-use lazyfox_core::job::{self, Counter, Effect, Event, Job, State};
+use lazyfox_core::job::{self, Counter, Effect, Event, Job, State, Step};
 use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 
@@ -25,7 +25,7 @@ pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// Inputs handed out at once, in bytes: a batch of the largest jobs must not fill the memory.
 const HANDOUT_BYTES: usize = 32 * limits::MIB;
-/// Waiting jobs that one poll passes over, because they are not for this worker or about to expire.
+/// Waiting jobs that one poll passes over: not for this worker, about to expire, or damaged.
 /// When a million expire at once, polls must not each look at all of them.
 const SKIPPED_MAX: usize = 1000;
 
@@ -159,29 +159,58 @@ impl<R: Rows> Engine<R> {
         }
         let mut from = None;
         let (mut bytes, mut skipped) = (0, 0);
+        let mut damage = None;
         while leased.handouts.len() < ask.count && bytes < HANDOUT_BYTES && skipped < SKIPPED_MAX {
             let Some((place, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
                 break;
             };
             from = Some(place);
-            let job = self.row(seq)?;
-            let event = Event::Take {
-                worker: ask.worker.clone(),
-                lease_ms: ask.lease_ms,
-            };
-            if let Applied::Changed(change) = self.change(seq, &job, event, None, now)? {
-                let (input, secrets) = self.rows.input(seq)?;
-                bytes += input.len();
-                leased.handouts.push(Handout {
-                    job: change.job,
-                    input,
-                    secrets,
-                });
-            } else {
-                skipped += 1;
+            match self.read_handout(seq, ask, now) {
+                Ok(Some((step, mut handout))) => {
+                    let change = self.carry_out(seq, &handout.job, step, None, now)?;
+                    handout.job = change.job;
+                    bytes += handout.input.len();
+                    leased.handouts.push(handout);
+                }
+                Ok(None) => skipped += 1,
+                // It stays where it is and can be cancelled, and those behind it go out.
+                Err(StoreError::Corrupt(what)) => {
+                    skipped += 1;
+                    damage = Some(StoreError::Corrupt(what));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(leased)
+        match damage {
+            // Nothing is lost by the error, and somebody gets to know.
+            Some(error) if leased.handouts.is_empty() && leased.lost.is_empty() => Err(error),
+            Some(_) | None => Ok(leased),
+        }
+    }
+
+    /// A waiting job as it is, and what makes it the asking worker's, unless core refuses. Only reads: what
+    /// turns out to be damaged here has had no effect.
+    fn read_handout(
+        &mut self,
+        seq: Seq,
+        ask: &Ask,
+        now: Timestamp,
+    ) -> Result<Option<(Step, Handout)>> {
+        let job = self.row(seq)?;
+        let event = Event::Take {
+            worker: ask.worker.clone(),
+            lease_ms: ask.lease_ms,
+        };
+        let Ok(step) = job::apply(&job, event, now) else {
+            return Ok(None);
+        };
+        let (input, secrets) = self.rows.input(seq)?;
+        let handout = Handout {
+            job,
+            input,
+            secrets,
+        };
+        Ok(Some((step, handout)))
     }
 
     pub(crate) fn apply(
@@ -354,10 +383,22 @@ impl<R: Rows> Engine<R> {
         output: Option<&Bytes>,
         now: Timestamp,
     ) -> Result<Applied> {
-        let step = match job::apply(job, event, now) {
-            Ok(step) => step,
-            Err(refused) => return Ok(Applied::Refused(refused, job.clone())),
-        };
+        match job::apply(job, event, now) {
+            Ok(step) => Ok(Applied::Changed(
+                self.carry_out(seq, job, step, output, now)?,
+            )),
+            Err(refused) => Ok(Applied::Refused(refused, job.clone())),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        seq: Seq,
+        job: &Job,
+        step: Step,
+        output: Option<&Bytes>,
+        now: Timestamp,
+    ) -> Result<Change> {
         if step.job != *job {
             self.rows.update(seq, &step.job)?;
         }
@@ -383,11 +424,11 @@ impl<R: Rows> Engine<R> {
         }
         self.index.update(seq, job, &step.job);
         let holder = job.state.last_attempt().map(|(worker, _)| worker.clone());
-        Ok(Applied::Changed(Change {
+        Ok(Change {
             before: job.status(),
             holder,
             job: step.job,
-        }))
+        })
     }
 
     fn find(&mut self, endpoint: &EndpointId, id: JobId) -> Result<Option<(Seq, Job)>> {

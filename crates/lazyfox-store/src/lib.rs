@@ -38,7 +38,8 @@ pub trait Store: Send + Sync {
     /// Keeps a new job. The answer comes when it is as safe as the store can make it.
     fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted>;
 
-    /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt.
+    /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt. One
+    /// that cannot be read is passed over; where nothing but such wait, [`StoreError::Corrupt`] says so.
     fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased>;
 
     /// Lets an event happen to a job. `output` is what came with it, kept if core says so.

@@ -165,3 +165,24 @@ async fn an_operation_that_fails_halfway_is_undone_alone() {
     assert_eq!(survey.counters.len(), 1);
     assert_eq!(survey.counters[0].1, 1, "a completion counts once");
 }
+
+#[tokio::test]
+async fn a_damaged_job_does_not_stand_in_the_way_of_those_behind_it() {
+    let dir = TempDir::new().unwrap();
+    let store = &open(dir.path());
+    for n in 1..=4 {
+        submit(store, job(n)).await;
+    }
+    lose_input(dir.path(), id(1));
+    lose_input(dir.path(), id(3));
+    assert_eq!(take(store, "w1", 1, 10).await, [id(2)]);
+    assert_eq!(take(store, "w1", 9, 20).await, [id(4)]);
+    assert_corrupt(store.lease(ask("a", "w1", 9), at(30)).await);
+    // It waits as before, for the operator or the end of its ttl.
+    assert_eq!(status_of(store, id(1)).await, Status::InQueue);
+    let survey = store.survey().await.unwrap().remove(0);
+    assert_eq!((survey.demand.queued, survey.demand.running), (2, 2));
+    change(store, id(1), Event::Cancel, 40).await;
+    change(store, id(3), Event::Cancel, 40).await;
+    assert!(take(store, "w1", 9, 50).await.is_empty());
+}
