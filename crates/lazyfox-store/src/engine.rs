@@ -18,7 +18,7 @@ pub(crate) use self::index::Index;
 use self::tracked::Tracked;
 use crate::{
     Applied, Ask, Change, ChunksKept, Drained, Expired, Handout, Heartbeat, HolderEvent, Key,
-    LeaseMs, Leased, NewJob, Outbox, Renewed, StoreError, Submitted, Survey,
+    LeaseMs, Leased, NewJob, Outbox, Purged, Renewed, StoreError, Submitted, Survey,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
@@ -348,13 +348,44 @@ impl<R: Rows> Engine<R> {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Change>> {
+        self.sweep_through(endpoint, event, Seq::MAX, limit, now)
+    }
+
+    pub(crate) fn purge(
+        &mut self,
+        endpoint: &EndpointId,
+        through: Option<Seq>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Purged> {
+        let through = through.unwrap_or(self.index.last_seq());
+        let changes = self.sweep_through(endpoint, &Event::Purge, through, limit, now)?;
+        Ok(Purged { changes, through })
+    }
+
+    fn sweep_through(
+        &mut self,
+        endpoint: &EndpointId,
+        event: &Event,
+        through: Seq,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         let mut from = None;
         while changes.len() < limit {
             let Some((place, seq)) = self.index.next_waiting(endpoint, from) else {
                 break;
             };
-            from = Some(place);
+            // What is behind it in the normal lane came later still; the low lane begins anew.
+            from = Some(if seq > through {
+                place.lanes_end()
+            } else {
+                place
+            });
+            if seq > through {
+                continue;
+            }
             let job = self.row(seq)?;
             changes.extend(self.change(seq, &job, event.clone(), None, now)?.changed());
         }

@@ -98,6 +98,16 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Answer<'_, Vec<Change>>;
 
+    /// Lets [`Event::Purge`] happen to the `limit` oldest waiting jobs that were submitted no later than
+    /// `through`, a place as [`Purged::through`] gave it; without one, to any that waits now.
+    fn purge(
+        &self,
+        endpoint: &EndpointId,
+        through: Option<u64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Purged>;
+
     /// What waits and runs, on every endpoint that ever had a job.
     fn survey(&self) -> Answer<'_, Vec<Survey>>;
 
@@ -276,6 +286,16 @@ pub struct Drained {
     pub chunks: Vec<Bytes>,
     /// Whether more are kept.
     pub more: bool,
+}
+
+/// What one step of a purge came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Jobs that changed.
+    pub changes: Vec<Change>,
+    /// The latest place that the purge reaches, for its next step: what is submitted from now on is not
+    /// meant by it.
+    pub through: u64,
 }
 
 /// Which payloads to read with a job.

@@ -13,8 +13,8 @@ use lazyfox_core::time::Timestamp;
 use crate::engine::{Engine, Result, Rows, Seq};
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, Delivery, Drained, Expired, Heartbeat, HolderEvent,
-    Key, Leased, Loaded, NewJob, Outbox, Page, Parts, Query, Renewed, Store, StoreError, Submitted,
-    Survey,
+    Key, Leased, Loaded, NewJob, Outbox, Page, Parts, Purged, Query, Renewed, Store, StoreError,
+    Submitted, Survey,
 };
 
 /// Keeps everything in memory.
@@ -116,6 +116,16 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) -> Answer<'_, Vec<Change>> {
         self.call(|engine| engine.sweep(endpoint, &event, limit, now))
+    }
+
+    fn purge(
+        &self,
+        endpoint: &EndpointId,
+        through: Option<u64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Purged> {
+        self.call(|engine| engine.purge(endpoint, through, limit, now))
     }
 
     fn survey(&self) -> Answer<'_, Vec<Survey>> {

@@ -74,6 +74,7 @@ on_every_store! {
         ended_jobs_are_forgotten_after_their_retention
         a_sync_result_that_was_not_awaited_is_kept_longer
         purge_ends_the_oldest_waiting_jobs_and_leaves_running_ones
+        a_purge_leaves_what_came_after_its_beginning
         unservable_jobs_fail_with_the_reason;
     chunks:
         chunks_come_out_once_and_in_order
