@@ -5,25 +5,27 @@
 //! commit fails, the index is thrown away and derived again, so it can never disagree with the disk.
 
 mod index;
+mod tracked;
 
 use bytes::Bytes;
 use lazyfox_core::delivery;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
-use lazyfox_core::job::{self, Counter, Effect, Event, Job, State};
+use lazyfox_core::job::{self, Counter, Effect, Event, Job, State, Step};
 use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 
 pub(crate) use self::index::Index;
+use self::tracked::Tracked;
 use crate::{
     Applied, Ask, Change, ChunksKept, Drained, Expired, Handout, Heartbeat, HolderEvent, Key,
-    LeaseMs, Leased, NewJob, Outbox, Renewed, StoreError, Submitted, Survey,
+    LeaseMs, Leased, NewJob, Outbox, Purged, Renewed, StoreError, Submitted, Survey,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// Inputs handed out at once, in bytes: a batch of the largest jobs must not fill the memory.
 const HANDOUT_BYTES: usize = 32 * limits::MIB;
-/// Waiting jobs that one poll passes over, because they are not for this worker or about to expire.
+/// Waiting jobs that one poll passes over: not for this worker, about to expire, or damaged.
 /// When a million expire at once, polls must not each look at all of them.
 const SKIPPED_MAX: usize = 1000;
 
@@ -83,7 +85,7 @@ pub(crate) trait Rows {
 /// Operations over rows and their index. One thread at a time.
 pub(crate) struct Engine<R> {
     pub(crate) rows: R,
-    index: Index,
+    index: Tracked<Index>,
     lease_ms: LeaseMs,
 }
 
@@ -91,7 +93,7 @@ impl<R: Rows> Engine<R> {
     /// Derives the index. Leases are not kept, so each running job gets a new one: its worker has
     /// that long to show that it lives.
     pub(crate) fn open(mut rows: R, now: Timestamp, lease_ms: LeaseMs) -> Result<Self> {
-        let index = Index::derive(&mut rows, now, &lease_ms)?;
+        let index = Tracked::new(Index::derive(&mut rows, now, &lease_ms)?);
         Ok(Self {
             rows,
             index,
@@ -101,8 +103,13 @@ impl<R: Rows> Engine<R> {
 
     /// After a failed commit: what the index learned from it is not on disk.
     pub(crate) fn rederive(&mut self, now: Timestamp) -> Result<()> {
-        self.index = Index::derive(&mut self.rows, now, &self.lease_ms)?;
+        *self.index = Index::derive(&mut self.rows, now, &self.lease_ms)?;
         Ok(())
+    }
+
+    /// Grows whenever the index may have changed.
+    pub(crate) fn index_changes(&self) -> u64 {
+        self.index.changes()
     }
 
     /// Before a commit: counters that moved are written once a group, not once an operation.
@@ -152,29 +159,58 @@ impl<R: Rows> Engine<R> {
         }
         let mut from = None;
         let (mut bytes, mut skipped) = (0, 0);
+        let mut damage = None;
         while leased.handouts.len() < ask.count && bytes < HANDOUT_BYTES && skipped < SKIPPED_MAX {
             let Some((place, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
                 break;
             };
             from = Some(place);
-            let job = self.row(seq)?;
-            let event = Event::Take {
-                worker: ask.worker.clone(),
-                lease_ms: ask.lease_ms,
-            };
-            if let Applied::Changed(change) = self.change(seq, &job, event, None, now)? {
-                let (input, secrets) = self.rows.input(seq)?;
-                bytes += input.len();
-                leased.handouts.push(Handout {
-                    job: change.job,
-                    input,
-                    secrets,
-                });
-            } else {
-                skipped += 1;
+            match self.read_handout(seq, ask, now) {
+                Ok(Some((step, mut handout))) => {
+                    let change = self.carry_out(seq, &handout.job, step, None, now)?;
+                    handout.job = change.job;
+                    bytes += handout.input.len();
+                    leased.handouts.push(handout);
+                }
+                Ok(None) => skipped += 1,
+                // It stays where it is and can be cancelled, and those behind it go out.
+                Err(StoreError::Corrupt(what)) => {
+                    skipped += 1;
+                    damage = Some(StoreError::Corrupt(what));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(leased)
+        match damage {
+            // Nothing is lost by the error, and somebody gets to know.
+            Some(error) if leased.handouts.is_empty() && leased.lost.is_empty() => Err(error),
+            Some(_) | None => Ok(leased),
+        }
+    }
+
+    /// A waiting job as it is, and what makes it the asking worker's, unless core refuses. Only reads: what
+    /// turns out to be damaged here has had no effect.
+    fn read_handout(
+        &mut self,
+        seq: Seq,
+        ask: &Ask,
+        now: Timestamp,
+    ) -> Result<Option<(Step, Handout)>> {
+        let job = self.row(seq)?;
+        let event = Event::Take {
+            worker: ask.worker.clone(),
+            lease_ms: ask.lease_ms,
+        };
+        let Ok(step) = job::apply(&job, event, now) else {
+            return Ok(None);
+        };
+        let (input, secrets) = self.rows.input(seq)?;
+        let handout = Handout {
+            job,
+            input,
+            secrets,
+        };
+        Ok(Some((step, handout)))
     }
 
     pub(crate) fn apply(
@@ -312,13 +348,44 @@ impl<R: Rows> Engine<R> {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Change>> {
+        self.sweep_through(endpoint, event, Seq::MAX, limit, now)
+    }
+
+    pub(crate) fn purge(
+        &mut self,
+        endpoint: &EndpointId,
+        through: Option<Seq>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Purged> {
+        let through = through.unwrap_or(self.index.last_seq());
+        let changes = self.sweep_through(endpoint, &Event::Purge, through, limit, now)?;
+        Ok(Purged { changes, through })
+    }
+
+    fn sweep_through(
+        &mut self,
+        endpoint: &EndpointId,
+        event: &Event,
+        through: Seq,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         let mut from = None;
         while changes.len() < limit {
             let Some((place, seq)) = self.index.next_waiting(endpoint, from) else {
                 break;
             };
-            from = Some(place);
+            // What is behind it in the normal lane came later still; the low lane begins anew.
+            from = Some(if seq > through {
+                place.lanes_end()
+            } else {
+                place
+            });
+            if seq > through {
+                continue;
+            }
             let job = self.row(seq)?;
             changes.extend(self.change(seq, &job, event.clone(), None, now)?.changed());
         }
@@ -347,10 +414,22 @@ impl<R: Rows> Engine<R> {
         output: Option<&Bytes>,
         now: Timestamp,
     ) -> Result<Applied> {
-        let step = match job::apply(job, event, now) {
-            Ok(step) => step,
-            Err(refused) => return Ok(Applied::Refused(refused, job.clone())),
-        };
+        match job::apply(job, event, now) {
+            Ok(step) => Ok(Applied::Changed(
+                self.carry_out(seq, job, step, output, now)?,
+            )),
+            Err(refused) => Ok(Applied::Refused(refused, job.clone())),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        seq: Seq,
+        job: &Job,
+        step: Step,
+        output: Option<&Bytes>,
+        now: Timestamp,
+    ) -> Result<Change> {
         if step.job != *job {
             self.rows.update(seq, &step.job)?;
         }
@@ -376,11 +455,11 @@ impl<R: Rows> Engine<R> {
         }
         self.index.update(seq, job, &step.job);
         let holder = job.state.last_attempt().map(|(worker, _)| worker.clone());
-        Ok(Applied::Changed(Change {
+        Ok(Change {
             before: job.status(),
             holder,
             job: step.job,
-        }))
+        })
     }
 
     fn find(&mut self, endpoint: &EndpointId, id: JobId) -> Result<Option<(Seq, Job)>> {

@@ -25,6 +25,10 @@ pub mod sqlite;
 /// A store's answer, as a boxed future: nothing next to a disk write, and it keeps the trait object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// Jobs that one call of [`Store::list`] looks at: some 10 ms of reading. Without a bound, asking for a
+/// rare status, or for a quiet endpoint beside a busy one, would read all jobs there are.
+pub const LIST_VISITS_MAX: usize = 50_000;
+
 /// How long the new lease of a running job is after a restart, by its endpoint. Leases are not kept, and
 /// what an endpoint grants is the configuration's to say.
 pub type LeaseMs = Box<dyn Fn(&EndpointId) -> u64 + Send>;
@@ -38,7 +42,8 @@ pub trait Store: Send + Sync {
     /// Keeps a new job. The answer comes when it is as safe as the store can make it.
     fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted>;
 
-    /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt.
+    /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt. One
+    /// that cannot be read is passed over; where nothing but such wait, [`StoreError::Corrupt`] says so.
     fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased>;
 
     /// Lets an event happen to a job. `output` is what came with it, kept if core says so.
@@ -85,7 +90,8 @@ pub trait Store: Send + Sync {
     /// Reads a job.
     fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>>;
 
-    /// Reads a page of an endpoint's jobs, newest first.
+    /// Reads a page of an endpoint's jobs, newest first. A page may have fewer jobs than asked for, even none,
+    /// and go on all the same: one call looks at [`LIST_VISITS_MAX`] jobs at most, of whatever endpoint.
     fn list(&self, query: Query) -> Answer<'_, Page>;
 
     /// Lets [`Event::Purge`] or [`Event::Unservable`] happen to the `limit` oldest waiting jobs.
@@ -96,6 +102,16 @@ pub trait Store: Send + Sync {
         limit: usize,
         now: Timestamp,
     ) -> Answer<'_, Vec<Change>>;
+
+    /// Lets [`Event::Purge`] happen to the `limit` oldest waiting jobs that were submitted no later than
+    /// `through`, a place as [`Purged::through`] gave it; without one, to any that waits now.
+    fn purge(
+        &self,
+        endpoint: &EndpointId,
+        through: Option<u64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Purged>;
 
     /// What waits and runs, on every endpoint that ever had a job.
     fn survey(&self) -> Answer<'_, Vec<Survey>>;
@@ -277,6 +293,16 @@ pub struct Drained {
     pub more: bool,
 }
 
+/// What one step of a purge came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Jobs that changed.
+    pub changes: Vec<Change>,
+    /// The latest place that the purge reaches, for its next step: what is submitted from now on is not
+    /// meant by it.
+    pub through: u64,
+}
+
 /// Which payloads to read with a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
@@ -315,7 +341,7 @@ pub struct Query {
 pub struct Page {
     /// Newest first.
     pub jobs: Vec<Job>,
-    /// Where the next page begins.
+    /// Where the next page begins, if there may be one.
     pub next: Option<u64>,
 }
 

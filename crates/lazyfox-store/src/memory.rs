@@ -13,8 +13,8 @@ use lazyfox_core::time::Timestamp;
 use crate::engine::{Engine, Result, Rows, Seq};
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, Delivery, Drained, Expired, Heartbeat, HolderEvent,
-    Key, Leased, Loaded, NewJob, Outbox, Page, Parts, Query, Renewed, Store, StoreError, Submitted,
-    Survey,
+    Key, LIST_VISITS_MAX, Leased, Loaded, NewJob, Outbox, Page, Parts, Purged, Query, Renewed,
+    Store, StoreError, Submitted, Survey,
 };
 
 /// Keeps everything in memory.
@@ -118,6 +118,16 @@ impl Store for MemoryStore {
         self.call(|engine| engine.sweep(endpoint, &event, limit, now))
     }
 
+    fn purge(
+        &self,
+        endpoint: &EndpointId,
+        through: Option<u64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Purged> {
+        self.call(|engine| engine.purge(endpoint, through, limit, now))
+    }
+
     fn survey(&self) -> Answer<'_, Vec<Survey>> {
         self.call(|engine| Ok(engine.survey()))
     }
@@ -189,18 +199,19 @@ impl MapRows {
     fn list(&self, query: &Query) -> Page {
         let mut jobs = Vec::new();
         let mut next = None;
+        let mut visits = 0;
         for (&seq, record) in self.records.range(..query.before.unwrap_or(Seq::MAX)).rev() {
             let job = &record.job;
-            if job.endpoint != query.endpoint
-                || query.status.is_some_and(|status| job.status() != status)
-            {
-                continue;
-            }
-            if jobs.len() == query.limit {
+            let matches = job.endpoint == query.endpoint
+                && query.status.is_none_or(|status| job.status() == status);
+            if (matches && jobs.len() == query.limit) || visits == LIST_VISITS_MAX {
                 return Page { jobs, next };
             }
-            jobs.push(job.clone());
+            visits += 1;
             next = Some(seq);
+            if matches {
+                jobs.push(job.clone());
+            }
         }
         Page { jobs, next: None }
     }

@@ -23,8 +23,8 @@ use self::writer::Writer;
 use crate::engine::Rows as _;
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, Drained, Expired, Heartbeat, HolderEvent, Key,
-    LeaseMs, Leased, Loaded, NewJob, Outbox, Page, Parts, Query, Renewed, Store, StoreError,
-    Submitted, Survey,
+    LeaseMs, Leased, Loaded, NewJob, Outbox, Page, Parts, Purged, Query, Renewed, Store,
+    StoreError, Submitted, Survey,
 };
 
 /// The database's name within the data directory.
@@ -154,7 +154,7 @@ impl Store for SqliteStore {
         let endpoint = endpoint.clone();
         let bytes = output.as_ref().map_or(0, Bytes::len);
         self.writer.call(Some(now), bytes, move |engine| {
-            engine.apply(&endpoint, job, event, output.as_ref(), now)
+            engine.apply(&endpoint, job, event.clone(), output.as_ref(), now)
         })
     }
 
@@ -225,6 +225,19 @@ impl Store for SqliteStore {
         let endpoint = endpoint.clone();
         self.writer.call(Some(now), 0, move |engine| {
             engine.sweep(&endpoint, &event, limit, now)
+        })
+    }
+
+    fn purge(
+        &self,
+        endpoint: &EndpointId,
+        through: Option<u64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Purged> {
+        let endpoint = endpoint.clone();
+        self.writer.call(Some(now), 0, move |engine| {
+            engine.purge(&endpoint, through, limit, now)
         })
     }
 

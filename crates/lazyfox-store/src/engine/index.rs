@@ -39,6 +39,16 @@ pub(crate) enum Place {
     Low(Seq),
 }
 
+impl Place {
+    /// Behind all that waits in the same lane.
+    pub(crate) fn lanes_end(self) -> Self {
+        match self {
+            Self::Normal(_) => Self::Normal(Seq::MAX - 1),
+            Self::Low(_) => Self::Low(Seq::MAX - 1),
+        }
+    }
+}
+
 impl Index {
     pub(crate) fn derive<R: Rows>(
         rows: &mut R,
@@ -66,6 +76,11 @@ impl Index {
         }
         index.chunk_bytes = rows.chunk_bytes()?.into_iter().collect();
         Ok(index)
+    }
+
+    /// The latest place that is taken.
+    pub(crate) fn last_seq(&self) -> Seq {
+        self.last_seq
     }
 
     pub(crate) fn next_seq(&mut self) -> Seq {

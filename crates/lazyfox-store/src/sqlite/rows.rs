@@ -20,6 +20,8 @@ use crate::{Delivery, Key, NewJob, Outbox, StoreError};
 pub(super) struct SqlRows {
     connection: Connection,
     writing: bool,
+    writes: u64,
+    refused: bool,
 }
 
 impl SqlRows {
@@ -27,7 +29,19 @@ impl SqlRows {
         Self {
             connection,
             writing: false,
+            writes: 0,
+            refused: false,
         }
+    }
+
+    /// Whether a write since the last rollback was refused for what it says, and not by the disk.
+    pub(super) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// How many writes were tried so far.
+    pub(super) fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// At the start of a server: no /runsync caller outlives the one that it waited on.
@@ -53,6 +67,7 @@ impl SqlRows {
         // After some errors SQLite has rolled back by itself, and then says so here.
         let _ = self.connection.execute_batch("ROLLBACK");
         self.writing = false;
+        self.refused = false;
     }
 
     /// Copies the WAL into the database, so that a stopped server leaves one file.
@@ -63,6 +78,7 @@ impl SqlRows {
     }
 
     fn write(&mut self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        self.writes += 1;
         if !self.writing {
             self.connection
                 .execute_batch("BEGIN IMMEDIATE")
@@ -70,8 +86,19 @@ impl SqlRows {
             self.writing = true;
         }
         let mut statement = self.connection.prepare_cached(sql).map_err(unavailable)?;
-        statement.execute(params).map_err(unavailable)
+        let written = statement.execute(params);
+        self.refused |= written.as_ref().is_err_and(is_refusal);
+        written.map_err(unavailable)
     }
+}
+
+/// A rule of the tables, such as that an id is there once.
+fn is_refusal(e: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    matches!(
+        e.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+    )
 }
 
 /// Errors of a running store. What cannot be read back stays the operator's to repair; everything
@@ -79,11 +106,12 @@ impl SqlRows {
 fn unavailable(e: rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode;
     match e.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        // Not SQLite's: a row is missing, or is not of the form that is read.
+        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StoreError::Corrupt(e.to_string())
         }
         Some(ErrorCode::DiskFull) => StoreError::Unavailable(format!("{e} (the disk is full)")),
-        _ => StoreError::Unavailable(e.to_string()),
+        Some(_) => StoreError::Unavailable(e.to_string()),
     }
 }
 
@@ -252,7 +280,9 @@ impl Rows for SqlRows {
                     Ok((Bytes::from(row.get::<_, Vec<u8>>(0)?), row.get(1)?))
                 })
             })
-            .map_err(unavailable)
+            .optional()
+            .map_err(unavailable)?
+            .ok_or_else(|| StoreError::Corrupt(format!("the input of job number {seq} is missing")))
     }
 
     fn wipe_secrets(&mut self, seq: Seq) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes whatever has gathered, runs it in one transaction, commits
 //! once, and answers each caller. A group is taken as soon as the thread is free: a lone caller never waits
-//! for company.
+//! for company. And nobody suffers for the company they had: when an operation fails for a reason of its own,
+//! the others of its group are run again without it.
 
 use std::thread::JoinHandle;
 
@@ -8,7 +9,7 @@ use lazyfox_core::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::rows::SqlRows;
-use crate::engine::{Engine, Result};
+use crate::engine::Engine;
 use crate::{Answer, LeaseMs, StoreError};
 
 /// Most operations in one commit.
@@ -29,34 +30,36 @@ struct Call {
     work: Box<dyn Work>,
 }
 
-/// One caller's operation: run within the transaction, answered after the commit.
+/// One caller's operation: run within the transaction, and once more when that came to nothing; answered
+/// after the commit.
 trait Work: Send {
-    fn run(&mut self, engine: &mut Engine<SqlRows>) -> Result<()>;
-    fn answer(self: Box<Self>, committed: Result<()>);
+    fn run(&mut self, engine: &mut Engine<SqlRows>) -> Result<(), StoreError>;
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Pending<F, T> {
-    run: Option<F>,
-    result: Option<T>,
-    reply: oneshot::Sender<Result<T>>,
+    run: F,
+    /// What the last run came to.
+    result: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<F, T> Work for Pending<F, T>
 where
-    F: FnOnce(&mut Engine<SqlRows>) -> Result<T> + Send,
+    F: Fn(&mut Engine<SqlRows>) -> Result<T, StoreError> + Send,
     T: Send,
 {
-    fn run(&mut self, engine: &mut Engine<SqlRows>) -> Result<()> {
-        if let Some(run) = self.run.take() {
-            self.result = Some(run(engine)?);
-        }
-        Ok(())
+    fn run(&mut self, engine: &mut Engine<SqlRows>) -> Result<(), StoreError> {
+        let result = (self.run)(engine);
+        let outcome = result.as_ref().map(|_| ()).map_err(StoreError::clone);
+        self.result = Some(result);
+        outcome
     }
 
-    fn answer(self: Box<Self>, committed: Result<()>) {
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let unanswered = || StoreError::Unavailable("the operation was not run".to_owned());
         let Self { result, reply, .. } = *self;
-        let answer = committed.and_then(|()| result.ok_or_else(unanswered));
+        let answer = committed.and_then(|()| result.unwrap_or_else(|| Err(unanswered())));
         // A caller that went away took its own precautions.
         let _ = reply.send(answer);
     }
@@ -64,7 +67,11 @@ where
 
 impl Writer {
     /// Derives the index and starts the thread.
-    pub(super) fn start(rows: SqlRows, now: Timestamp, lease_ms: LeaseMs) -> Result<Self> {
+    pub(super) fn start(
+        rows: SqlRows,
+        now: Timestamp,
+        lease_ms: LeaseMs,
+    ) -> Result<Self, StoreError> {
         let engine = Engine::open(rows, now, lease_ms)?;
         let (calls, waiting) = mpsc::channel(WAITING_MAX);
         let thread = std::thread::Builder::new()
@@ -77,16 +84,17 @@ impl Writer {
         })
     }
 
-    /// Runs an operation in the next group. `bytes` is the size of its payload.
+    /// Runs an operation in the next group. `bytes` is the size of its payload. It may run more than once,
+    /// each time on a state to which nothing of the run before has happened.
     pub(super) fn call<'a, T: Send + 'static>(
         &'a self,
         now: Option<Timestamp>,
         bytes: usize,
-        run: impl FnOnce(&mut Engine<SqlRows>) -> Result<T> + Send + 'static,
+        run: impl Fn(&mut Engine<SqlRows>) -> Result<T, StoreError> + Send + 'static,
     ) -> Answer<'a, T> {
         let (reply, answer) = oneshot::channel();
         let work = Box::new(Pending {
-            run: Some(run),
+            run,
             result: None,
             reply,
         });
@@ -113,43 +121,118 @@ impl Drop for Writer {
 }
 
 /// `now` is the latest time that any caller named: a rederived index needs one for its leases.
-fn work(mut engine: Engine<SqlRows>, mut waiting: mpsc::Receiver<Call>, mut now: Timestamp) {
-    let mut index_is_true = true;
+fn work(engine: Engine<SqlRows>, mut waiting: mpsc::Receiver<Call>, now: Timestamp) {
+    let mut committer = Committer {
+        engine,
+        now,
+        index_is_true: true,
+    };
     while let Some(first) = waiting.blocking_recv() {
         let mut group = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(call) = next {
-            now = now.max(call.now.unwrap_or(now));
+            committer.now = committer.now.max(call.now.unwrap_or(committer.now));
             bytes += call.bytes;
             group.push(call.work);
             let full = group.len() == GROUP_MAX || bytes >= GROUP_BYTES_MAX;
             next = if full { None } else { waiting.try_recv().ok() };
         }
-        let committed = if index_is_true {
-            Ok(())
-        } else {
-            engine.rederive(now)
+        committer.carry_out(group);
+    }
+    committer.engine.rows.close();
+}
+
+struct Committer {
+    engine: Engine<SqlRows>,
+    now: Timestamp,
+    index_is_true: bool,
+}
+
+/// Why nothing of a group happened.
+#[derive(Clone)]
+struct Failed {
+    error: StoreError,
+    whose: Whose,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// One operation's own: without it the others would have happened.
+    OneOperations,
+    /// The disk's, which fails all alike. To try it once for each would only make them wait.
+    Everybodys,
+}
+
+impl Committer {
+    /// All in one commit; where that fails by the fault of one, each in a commit of its own.
+    fn carry_out(&mut self, mut group: Vec<Box<dyn Work>>) {
+        let committed = self.commit(&mut group);
+        let whose = committed.as_ref().err().map(|failed| failed.whose);
+        if group.len() == 1 || whose != Some(Whose::OneOperations) {
+            return answer(group, &committed);
         }
-        .and_then(|()| commit(&mut engine, &mut group));
-        index_is_true = committed.is_ok() || recover(&mut engine, now);
+        let mut disk = Ok(());
         for work in group {
-            work.answer(committed.clone());
+            let mut alone = vec![work];
+            let committed = disk.clone().and_then(|()| self.commit(&mut alone));
+            if let Err(failed) = &committed
+                && failed.whose == Whose::Everybodys
+            {
+                disk = committed.clone();
+            }
+            answer(alone, &committed);
         }
     }
-    engine.rows.close();
-}
 
-fn commit(engine: &mut Engine<SqlRows>, group: &mut [Box<dyn Work>]) -> Result<()> {
-    for work in group {
-        work.run(engine)?;
+    /// Either all of the group happened, or nothing of it, and the index does not think that it did.
+    fn commit(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), Failed> {
+        if !self.index_is_true {
+            let derived = self.engine.rederive(self.now);
+            derived.map_err(|error| Failed {
+                error,
+                whose: Whose::Everybodys,
+            })?;
+            self.index_is_true = true;
+        }
+        let before = self.engine.index_changes();
+        self.try_commit(group).map_err(|error| {
+            let own = matches!(error, StoreError::Corrupt(_)) || self.engine.rows.refused();
+            self.engine.rows.rollback();
+            // Every change of the index is counted, so one that was not touched is as true as it was
+            // after the last commit; to derive it anew takes seconds with a million jobs.
+            self.index_is_true =
+                self.engine.index_changes() == before || self.engine.rederive(self.now).is_ok();
+            let whose = if own {
+                Whose::OneOperations
+            } else {
+                Whose::Everybodys
+            };
+            Failed { error, whose }
+        })
     }
-    engine.flush_counters()?;
-    engine.rows.commit()
+
+    fn try_commit(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
+        for work in group {
+            let before = self.changes();
+            match work.run(&mut self.engine) {
+                // What found damage before it changed anything keeps its error to itself: the others
+                // need not be run again.
+                Err(StoreError::Corrupt(_)) if self.changes() == before => {}
+                outcome => outcome?,
+            }
+        }
+        self.engine.flush_counters()?;
+        self.engine.rows.commit()
+    }
+
+    fn changes(&self) -> (u64, u64) {
+        (self.engine.index_changes(), self.engine.rows.writes())
+    }
 }
 
-/// Nothing of the group happened; the index must not think it did.
-fn recover(engine: &mut Engine<SqlRows>, now: Timestamp) -> bool {
-    engine.rows.rollback();
-    engine.rederive(now).is_ok()
+fn answer(group: Vec<Box<dyn Work>>, committed: &Result<(), Failed>) {
+    for work in group {
+        work.answer(committed.clone().map_err(|failed| failed.error));
+    }
 }

@@ -74,6 +74,7 @@ on_every_store! {
         ended_jobs_are_forgotten_after_their_retention
         a_sync_result_that_was_not_awaited_is_kept_longer
         purge_ends_the_oldest_waiting_jobs_and_leaves_running_ones
+        a_purge_leaves_what_came_after_its_beginning
         unservable_jobs_fail_with_the_reason;
     chunks:
         chunks_come_out_once_and_in_order
@@ -84,6 +85,7 @@ on_every_store! {
         chunks_of_a_lost_attempt_are_gone;
     lists:
         a_list_is_paged_newest_first
+        a_search_for_a_rare_status_goes_step_by_step
         a_list_has_one_endpoint_and_one_status
         only_the_parts_asked_for_are_read
         a_survey_counts_what_waits_runs_and_ended

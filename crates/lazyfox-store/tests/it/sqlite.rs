@@ -3,6 +3,7 @@
 mod child;
 mod closing;
 mod crash;
+mod damage;
 mod key_file;
 mod no_room;
 mod opening;

@@ -76,26 +76,19 @@ pub(super) async fn purge_queue(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
-    let surveys = app.store.survey().await?;
-    let demand = surveys
-        .iter()
-        .find(|survey| survey.endpoint == endpoint)
-        .map(|it| it.demand);
-    let waiting = demand.map_or(0, |demand| demand.queued + demand.queued_low);
-    // Jobs that come meanwhile are not meant, so no more are taken than waited at the beginning.
-    let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
-    let mut removed = 0;
-    while removed < waiting {
-        let limit = (waiting - removed).min(PURGE_AT_ONCE);
-        let changes = app
+    // Jobs that come meanwhile are not meant: the first step says how far the others may go.
+    let (mut removed, mut through) = (0, None);
+    loop {
+        let purged = app
             .store
-            .sweep(&endpoint, Event::Purge, limit, app.now())
+            .purge(&endpoint, through, PURGE_AT_ONCE, app.now())
             .await?;
-        if changes.is_empty() {
+        removed += purged.changes.len();
+        app.note(&purged.changes);
+        if purged.changes.len() < PURGE_AT_ONCE {
             break;
         }
-        removed += changes.len();
-        app.note(&changes);
+        through = Some(purged.through);
     }
     let mut object = Object::new();
     object.number("removed", removed);

@@ -4,7 +4,7 @@ use lazyfox_core::job::{Event, Status};
 use lazyfox_core::limits;
 use lazyfox_core::policy::Terms;
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{Ask, Heartbeat, Renewed, Store};
+use lazyfox_store::{Ask, Heartbeat, Purged, Renewed, Store};
 
 use crate::world::*;
 
@@ -251,6 +251,34 @@ pub(super) async fn purge_ends_the_oldest_waiting_jobs_and_leaves_running_ones(s
     }
     assert_eq!(status(store, id(1)).await, Some(Status::InProgress));
     assert_eq!(take_on(store, "b", "w2", 9, 30).await, [id(5)]);
+}
+
+pub(super) async fn a_purge_leaves_what_came_after_its_beginning(store: &dyn Store) {
+    let on = endpoint("a");
+    for n in [1, 2, 3] {
+        submit(store, job(n)).await;
+    }
+    submit(store, job_with(id(4), "a", low())).await;
+    let ids = |purged: &Purged| -> Vec<_> { purged.changes.iter().map(|it| it.job.id).collect() };
+    let first = store.purge(&on, None, 1, at(20)).await.unwrap();
+    assert_eq!(ids(&first), [id(1)]);
+
+    // A worker takes an old one, and new ones come in either lane.
+    assert_eq!(take(store, "w1", 1, 20).await, [id(2)]);
+    for n in [5, 6] {
+        submit(store, job(n)).await;
+    }
+    submit(store, job_with(id(7), "a", low())).await;
+    let through = Some(first.through);
+    let rest = store.purge(&on, through, 99, at(20)).await.unwrap();
+    assert_eq!(ids(&rest), [id(3), id(4)]);
+    assert_eq!(rest.through, first.through);
+    let none = store.purge(&on, through, 99, at(20)).await.unwrap();
+    assert_eq!(ids(&none), []);
+
+    assert_eq!(take(store, "w1", 9, 30).await, [id(5), id(6), id(7)]);
+    let nowhere = store.purge(&endpoint("b"), None, 9, at(40)).await.unwrap();
+    assert_eq!(ids(&nowhere), []);
 }
 
 pub(super) async fn unservable_jobs_fail_with_the_reason(store: &dyn Store) {

@@ -111,8 +111,9 @@ impl Identity {
 /// Ends every process that stands in `dir` or below, or whose environment contains `marker`, such as
 /// `NAME=value`. Says how many there were.
 ///
-/// This finds what a worker left behind while no server was there to see it end. Its process group
-/// is not enough to go by: its leader is gone, and the number may have gone round. Neither sign is
+/// This finds what a worker left behind while no server was there to see it end, and what made a process
+/// group of its own. The worker's is not enough to go by: when its leader is long gone, the number may have
+/// gone round. Neither sign is
 /// enough alone: a process may move elsewhere, and its environment looks empty for a moment while it
 /// turns into another program.
 pub(super) fn kill_left_behind(dir: &Path, marker: &str) -> io::Result<usize> {

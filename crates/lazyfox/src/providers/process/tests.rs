@@ -202,6 +202,24 @@ async fn children_of_a_worker_end_with_it() {
 }
 
 #[tokio::test]
+async fn children_that_left_the_process_group_end_with_it_too() {
+    let place = Place::new();
+    let fifo = place.fifo();
+    let mut run = Run::open(&place);
+    // One that went elsewhere, one that threw its environment away. Both are there before the end.
+    let script = "mkfifo ready; exec 4<> ready
+        there='exec 3> $FIFO; echo here >&3; echo > $READY; sleep 1000'
+        export READY=$PWD/ready
+        (cd /; setsid sh -c \"$there\") &
+        setsid env -i PATH=\"$PATH\" FIFO=$FIFO READY=$READY sh -c \"$there\" &
+        read x <&4; read x <&4; exit 0";
+    run.provider.start(place.script(script)).unwrap();
+    assert_eq!(read_to_end(fifo).await, "here\nhere\n");
+    assert_eq!(run.end().await.exit, Exit::Code(0));
+    assert!(!place.workers().join("w-1").exists());
+}
+
+#[tokio::test]
 async fn a_worker_asked_gently_may_go_on_and_is_killed_when_told() {
     let place = Place::new();
     let mut run = Run::open(&place);

@@ -125,6 +125,12 @@ impl Watch {
         if let Err(error) = identity.kill_group() {
             tracing::warn!(worker.id = %worker, %error, "children of a worker cannot be killed");
         }
+        // Some made a session of their own (`setsid`, `start_new_session`) and are in the group no more.
+        let (left, of) = (home.clone(), worker.clone());
+        let swept = tokio::task::spawn_blocking(move || kill_strays(&left, &of));
+        if let Err(error) = swept.await {
+            tracing::error!(worker.id = %worker, %error, "processes that a worker left may still run");
+        }
         if let Some(following) = &mut tail
             && let Err(error) = following.catch_up(&say).await
         {
@@ -159,6 +165,14 @@ async fn remove(home: &Home, worker: &WorkerId) {
 
 /// Ends what a worker of an earlier run left running, and removes its directory.
 pub(super) fn clear_away(home: &Home, worker: &WorkerId) {
+    kill_strays(home, worker);
+    if let Err(error) = home.remove() {
+        tracing::warn!(worker.id = %worker, %error, "a worker's directory was left");
+    }
+}
+
+/// Ends what a worker left running wherever it may be: looks at every process of this machine.
+fn kill_strays(home: &Home, worker: &WorkerId) {
     match kill_left_behind(home.path(), &format!("{MARKER}={}", home.path().display())) {
         Ok(0) => {}
         Ok(killed) => {
@@ -167,8 +181,5 @@ pub(super) fn clear_away(home: &Home, worker: &WorkerId) {
         Err(error) => {
             tracing::warn!(worker.id = %worker, %error, "processes that a worker left may still run");
         }
-    }
-    if let Err(error) = home.remove() {
-        tracing::warn!(worker.id = %worker, %error, "a worker's directory was left");
     }
 }
