@@ -25,6 +25,10 @@ pub mod sqlite;
 /// A store's answer, as a boxed future: nothing next to a disk write, and it keeps the trait object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// Jobs that one call of [`Store::list`] looks at: some 10 ms of reading. Without a bound, asking for a
+/// rare status, or for a quiet endpoint beside a busy one, would read all jobs there are.
+pub const LIST_VISITS_MAX: usize = 50_000;
+
 /// How long the new lease of a running job is after a restart, by its endpoint. Leases are not kept, and
 /// what an endpoint grants is the configuration's to say.
 pub type LeaseMs = Box<dyn Fn(&EndpointId) -> u64 + Send>;
@@ -86,7 +90,9 @@ pub trait Store: Send + Sync {
     /// Reads a job.
     fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>>;
 
-    /// Reads a page of an endpoint's jobs, newest first.
+    /// Reads a page of an endpoint's jobs, newest first. A page may have fewer jobs than asked for,
+    /// even none, and go on all the same: one call looks at [`LIST_VISITS_MAX`] jobs at most, of
+    /// whatever endpoint.
     fn list(&self, query: Query) -> Answer<'_, Page>;
 
     /// Lets [`Event::Purge`] or [`Event::Unservable`] happen to the `limit` oldest waiting jobs.
@@ -336,7 +342,7 @@ pub struct Query {
 pub struct Page {
     /// Newest first.
     pub jobs: Vec<Job>,
-    /// Where the next page begins.
+    /// Where the next page begins, if there may be one.
     pub next: Option<u64>,
 }
 

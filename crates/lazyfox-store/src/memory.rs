@@ -13,8 +13,8 @@ use lazyfox_core::time::Timestamp;
 use crate::engine::{Engine, Result, Rows, Seq};
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, Delivery, Drained, Expired, Heartbeat, HolderEvent,
-    Key, Leased, Loaded, NewJob, Outbox, Page, Parts, Purged, Query, Renewed, Store, StoreError,
-    Submitted, Survey,
+    Key, LIST_VISITS_MAX, Leased, Loaded, NewJob, Outbox, Page, Parts, Purged, Query, Renewed,
+    Store, StoreError, Submitted, Survey,
 };
 
 /// Keeps everything in memory.
@@ -199,18 +199,18 @@ impl MapRows {
     fn list(&self, query: &Query) -> Page {
         let mut jobs = Vec::new();
         let mut next = None;
-        for (&seq, record) in self.records.range(..query.before.unwrap_or(Seq::MAX)).rev() {
+        let records = self.records.range(..query.before.unwrap_or(Seq::MAX));
+        for (visits, (&seq, record)) in records.rev().enumerate() {
             let job = &record.job;
-            if job.endpoint != query.endpoint
-                || query.status.is_some_and(|status| job.status() != status)
-            {
-                continue;
-            }
-            if jobs.len() == query.limit {
+            let matches = job.endpoint == query.endpoint
+                && query.status.is_none_or(|status| job.status() == status);
+            if (matches && jobs.len() == query.limit) || visits == LIST_VISITS_MAX {
                 return Page { jobs, next };
             }
-            jobs.push(job.clone());
             next = Some(seq);
+            if matches {
+                jobs.push(job.clone());
+            }
         }
         Page { jobs, next: None }
     }

@@ -13,12 +13,17 @@ use crate::{Key, Loaded, Page, Parts, Query, StoreError};
 /// Two for the cores of a small machine, and as many again for long lists.
 const CONNECTIONS: usize = 4;
 
+/// Lists at once. A list may read for a while, and a connection must be left for who waits for one job.
+const LISTS: usize = 2;
+const _: () = assert!(LISTS < CONNECTIONS);
+
 /// Outputs up to this size are read on the caller's thread: with the page in memory that takes less
 /// than handing the work to another thread and back.
 const IN_PLACE_BYTES: usize = 64 * 1024;
 
 pub(super) struct Readers {
     pool: Arc<Pool>,
+    lists: tokio::sync::Semaphore,
 }
 
 struct Pool {
@@ -37,6 +42,7 @@ impl Readers {
                 idle: Mutex::new(idle),
                 returned,
             }),
+            lists: tokio::sync::Semaphore::new(LISTS),
         })
     }
 
@@ -67,6 +73,8 @@ impl Readers {
     }
 
     pub(super) async fn list(&self, query: Query) -> Result<Page> {
+        let closed = |_| StoreError::Unavailable("the store is shut down".to_owned());
+        let _turn = self.lists.acquire().await.map_err(closed)?;
         self.elsewhere(move |connection| rows::list(connection, &query))
             .await
     }

@@ -85,6 +85,7 @@ on_every_store! {
         chunks_of_a_lost_attempt_are_gone;
     lists:
         a_list_is_paged_newest_first
+        a_search_for_a_rare_status_goes_step_by_step
         a_list_has_one_endpoint_and_one_status
         only_the_parts_asked_for_are_read
         a_survey_counts_what_waits_runs_and_ended

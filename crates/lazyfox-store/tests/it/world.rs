@@ -1,6 +1,9 @@
 //! Jobs, workers and short ways to say what happens to them.
 
+use std::future::Future;
 use std::ops::Deref;
+use std::pin::Pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
@@ -10,7 +13,9 @@ use lazyfox_core::policy::{Asked, Defaults, Terms};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
-use lazyfox_store::{Applied, Ask, Change, Idempotency, Loaded, NewJob, Parts, Store, Submitted};
+use lazyfox_store::{
+    Answer, Applied, Ask, Change, Idempotency, Loaded, NewJob, Parts, Store, StoreError, Submitted,
+};
 use tempfile::TempDir;
 
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
@@ -212,4 +217,25 @@ pub(crate) async fn status(store: &dyn Store, job: JobId) -> Option<Status> {
 
 pub(crate) async fn output(store: &dyn Store, job: JobId) -> Option<Bytes> {
     load(store, job).await.unwrap().output
+}
+
+/// Polls all at once, so that they wait for the writer together. Answers in the order given.
+pub(crate) async fn together<T>(mut answers: Vec<Answer<'_, T>>) -> Vec<Result<T, StoreError>> {
+    let mut results: Vec<Option<Result<T, StoreError>>> = answers.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (answer, result) in answers.iter_mut().zip(&mut results) {
+            if result.is_none()
+                && let Poll::Ready(ready) = Pin::new(answer).poll(context)
+            {
+                *result = Some(ready);
+            }
+        }
+        if results.iter().all(Option::is_some) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    results.into_iter().map(Option::unwrap).collect()
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::unavailable;
 use crate::engine::{Result, Seq};
-use crate::{Loaded, Page, Parts, Query, StoreError};
+use crate::{LIST_VISITS_MAX, Loaded, Page, Parts, Query, StoreError};
 
 /// What [`job_of`] reads, in this order.
 pub(super) const COLUMNS: &str = "seq, id, endpoint, status, created_at, queued_at, expires_at, \
@@ -107,10 +107,7 @@ struct Raw {
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
     let unsigned = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-    let status = match row.get_ref(3)? {
-        ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(Status::parse),
-        _ => None,
-    };
+    let status = status_of(row)?;
     let terms = Terms {
         execution_timeout_ms: row.get::<_, Option<i64>>(16)?.map(i64::cast_unsigned),
         ttl_ms: unsigned(17)?,
@@ -140,7 +137,18 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
         terms,
         has_webhook: row.get(24)?,
     };
-    Ok((unsigned(0)?, raw))
+    Ok((seq_of(row)?, raw))
+}
+
+fn seq_of(row: &Row<'_>) -> rusqlite::Result<Seq> {
+    row.get::<_, i64>(0).map(i64::cast_unsigned)
+}
+
+fn status_of(row: &Row<'_>) -> rusqlite::Result<Option<Status>> {
+    Ok(match row.get_ref(3)? {
+        ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(Status::parse),
+        _ => None,
+    })
 }
 
 /// A read that gives up on large outputs.
@@ -207,38 +215,39 @@ pub(in crate::sqlite) fn load(
     Ok(Load::Done(Some(loaded)))
 }
 
-/// Reads a page of jobs, newest first.
+/// Reads a page of jobs, newest first. Which jobs are meant is looked at here and not by SQLite, which could
+/// not say how far it went for a page that is not full.
 pub(in crate::sqlite) fn list(connection: &Connection, query: &Query) -> Result<Page> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM jobs
-         WHERE endpoint = ?1 AND seq < ?2 AND (?3 IS NULL OR status = ?3)
-         ORDER BY seq DESC LIMIT ?4"
-    );
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE seq < ?1 ORDER BY seq DESC");
     let mut statement = connection.prepare_cached(&sql).map_err(unavailable)?;
     let before = query
         .before
         .map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
-    // One more than asked for tells whether there is a next page.
-    let limit = i64::try_from(query.limit)
-        .unwrap_or(i64::MAX)
-        .saturating_add(1);
-    let status = query.status.map(Status::as_str);
-    let mut rows = statement
-        .query(params![query.endpoint.as_str(), before, status, limit])
-        .map_err(unavailable)?;
+    let mut rows = statement.query([before]).map_err(unavailable)?;
     let mut page = Page {
         jobs: Vec::new(),
         next: None,
     };
     let mut last = None;
+    let mut visits = 0;
     while let Some(row) = rows.next().map_err(unavailable)? {
-        if page.jobs.len() == query.limit {
+        let matches = is_meant(row, query).map_err(unavailable)?;
+        if (matches && page.jobs.len() == query.limit) || visits == LIST_VISITS_MAX {
             page.next = last;
             break;
         }
-        let (seq, job) = job_of(row)?;
-        page.jobs.push(job);
-        last = Some(seq);
+        visits += 1;
+        last = Some(seq_of(row).map_err(unavailable)?);
+        if matches {
+            page.jobs.push(job_of(row)?.1);
+        }
     }
     Ok(page)
+}
+
+fn is_meant(row: &Row<'_>, query: &Query) -> rusqlite::Result<bool> {
+    let endpoint = row.get_ref(2)?;
+    let here =
+        matches!(endpoint, ValueRef::Text(text) if text == query.endpoint.as_str().as_bytes());
+    Ok(here && (query.status.is_none() || query.status == status_of(row)?))
 }

@@ -3,7 +3,7 @@
 use lazyfox_core::id::JobId;
 use lazyfox_core::job::{Counter, Event, Status};
 use lazyfox_core::scale::Demand;
-use lazyfox_store::{Page, Parts, Query, Store};
+use lazyfox_store::{LIST_VISITS_MAX, Page, Parts, Query, Store, Submitted};
 
 use crate::world::*;
 
@@ -33,6 +33,49 @@ pub(super) async fn a_list_is_paged_newest_first(store: &dyn Store) {
     assert_eq!(page(store, 5, None).await, (all.clone(), None));
     assert_eq!(page(store, 99, Some(u64::MAX)).await, (all, None));
     assert_eq!(page(store, 0, None).await, (vec![], None));
+}
+
+pub(super) async fn a_search_for_a_rare_status_goes_step_by_step(store: &dyn Store) {
+    let nth = |n: usize| {
+        let mut bytes = [0; 16];
+        bytes[8..].copy_from_slice(&n.to_be_bytes());
+        JobId::new(START, bytes, false)
+    };
+    // The one that is searched for is the oldest, and as many others as one call looks at are newer, some of
+    // another endpoint.
+    submit(store, job_with(nth(0), "a", terms())).await;
+    change(store, nth(0), Event::Cancel, 10).await;
+    let newer: Vec<usize> = (1..LIST_VISITS_MAX).collect();
+    for some in newer.chunks(100) {
+        let submits = some
+            .iter()
+            .map(|&n| job_with(nth(n), if n % 3 == 0 { "b" } else { "a" }, terms()))
+            .map(|new| store.submit(new, START));
+        for submitted in together(submits.collect()).await {
+            assert_eq!(submitted, Ok(Submitted::Accepted));
+        }
+    }
+    submit(store, job_with(nth(LIST_VISITS_MAX), "a", terms())).await;
+    let step = async |before| {
+        let query = Query {
+            endpoint: endpoint("a"),
+            status: Some(Status::Cancelled),
+            limit: 9,
+            before,
+        };
+        let page = store.list(query).await.unwrap();
+        let ids: Vec<_> = page.jobs.iter().map(|job| job.id).collect();
+        (ids, page.next)
+    };
+    let (none, next) = step(None).await;
+    assert_eq!(none, []);
+    assert!(next.is_some());
+    assert_eq!(step(next).await, (vec![nth(0)], None));
+    // All that was asked for is one page, however many were passed over.
+    change(store, nth(LIST_VISITS_MAX), Event::Cancel, 20).await;
+    let (first, next) = step(None).await;
+    assert_eq!(first, [nth(LIST_VISITS_MAX)]);
+    assert_eq!(step(next).await, (vec![nth(0)], None));
 }
 
 pub(super) async fn a_list_has_one_endpoint_and_one_status(store: &dyn Store) {

@@ -1,9 +1,6 @@
 //! What is damaged fails alone: not with it what others want, even in the same commit.
 
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
-use std::task::Poll;
 
 use lazyfox_core::id::JobId;
 use lazyfox_core::job::{Event, Status};
@@ -13,27 +10,6 @@ use tempfile::TempDir;
 
 use super::{open, raw};
 use crate::world::*;
-
-/// Polls all at once, so that they wait for the writer together. Answers in the order given.
-async fn together<T>(mut answers: Vec<Answer<'_, T>>) -> Vec<Result<T, StoreError>> {
-    let mut results: Vec<Option<Result<T, StoreError>>> = answers.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (answer, result) in answers.iter_mut().zip(&mut results) {
-            if result.is_none()
-                && let Poll::Ready(ready) = Pin::new(answer).poll(context)
-            {
-                *result = Some(ready);
-            }
-        }
-        if results.iter().all(Option::is_some) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-    results.into_iter().map(Option::unwrap).collect()
-}
 
 fn lose_input(dir: &Path, job: JobId) {
     let deleted = raw(dir).execute(
