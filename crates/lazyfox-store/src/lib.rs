@@ -90,8 +90,9 @@ pub trait Store: Send + Sync {
     /// Reads a job.
     fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>>;
 
-    /// Reads a page of an endpoint's jobs, newest first. A page may have fewer jobs than asked for, even none,
-    /// and go on all the same: one call looks at [`LIST_VISITS_MAX`] jobs at most, of whatever endpoint.
+    /// Reads a page of an endpoint's jobs, newest first. A page may have fewer jobs than asked for,
+    /// even none, and go on all the same: one call looks at [`LIST_VISITS_MAX`] jobs at most, of
+    /// whatever endpoint.
     fn list(&self, query: Query) -> Answer<'_, Page>;
 
     /// Lets [`Event::Purge`] or [`Event::Unservable`] happen to the `limit` oldest waiting jobs.

@@ -199,15 +199,14 @@ impl MapRows {
     fn list(&self, query: &Query) -> Page {
         let mut jobs = Vec::new();
         let mut next = None;
-        let mut visits = 0;
-        for (&seq, record) in self.records.range(..query.before.unwrap_or(Seq::MAX)).rev() {
+        let records = self.records.range(..query.before.unwrap_or(Seq::MAX));
+        for (visits, (&seq, record)) in records.rev().enumerate() {
             let job = &record.job;
             let matches = job.endpoint == query.endpoint
                 && query.status.is_none_or(|status| job.status() == status);
             if (matches && jobs.len() == query.limit) || visits == LIST_VISITS_MAX {
                 return Page { jobs, next };
             }
-            visits += 1;
             next = Some(seq);
             if matches {
                 jobs.push(job.clone());

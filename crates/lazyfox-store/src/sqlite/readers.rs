@@ -13,7 +13,7 @@ use crate::{Key, Loaded, Page, Parts, Query, StoreError};
 /// Two for the cores of a small machine, and as many again for long lists.
 const CONNECTIONS: usize = 4;
 
-/// Lists at once. A list may read for a while, and a connection must always be left for who waits for one job.
+/// Lists at once. A list may read for a while, and a connection must be left for who waits for one job.
 const LISTS: usize = 2;
 const _: () = assert!(LISTS < CONNECTIONS);
 

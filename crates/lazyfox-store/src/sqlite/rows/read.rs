@@ -215,8 +215,8 @@ pub(in crate::sqlite) fn load(
     Ok(Load::Done(Some(loaded)))
 }
 
-/// Reads a page of jobs, newest first. Which jobs are meant is looked at here and not by SQLite, which could not
-/// say how far it went for a page that is not full.
+/// Reads a page of jobs, newest first. Which jobs are meant is looked at here and not by SQLite, which could
+/// not say how far it went for a page that is not full.
 pub(in crate::sqlite) fn list(connection: &Connection, query: &Query) -> Result<Page> {
     let sql = format!("SELECT {COLUMNS} FROM jobs WHERE seq < ?1 ORDER BY seq DESC");
     let mut statement = connection.prepare_cached(&sql).map_err(unavailable)?;
