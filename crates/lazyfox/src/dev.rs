@@ -5,6 +5,7 @@ mod terminal;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -163,7 +164,10 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
         Some(data) => std::path::absolute(data)?,
         None => dir.join(".lazyfox"),
     };
-    std::fs::create_dir_all(&data).with_context(|| {
+    // Inputs and outputs are nobody else's business.
+    let mut private = std::fs::DirBuilder::new();
+    let made = private.recursive(true).mode(0o700).create(&data);
+    made.with_context(|| {
         format!(
             "cannot make {}; name another directory with --data",
             data.display()

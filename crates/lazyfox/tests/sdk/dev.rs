@@ -49,6 +49,7 @@ fn send_prints_one_document_and_nothing_else() {
             sent.stderr
         );
     }
+    assert_eq!(place.data_mode(), 0o700, "others can look into the data");
     assert!(
         !sent.stderr.contains('\u{1b}'),
         "colours in a file:\n{}",
