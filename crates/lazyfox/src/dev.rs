@@ -1,9 +1,11 @@
 //! `lazyfox dev handler.py`: one handler, one command, the same API as in production.
 
+mod changes;
 mod terminal;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Most workers at a time
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     workers_max: u32,
     /// How long a worker without work stays, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -108,7 +110,10 @@ pub async fn main(args: Args) -> Result<ExitCode> {
         }
     } else {
         welcome(&url, key.as_deref(), &endpoint, &data, &dir);
-        end = Some(signals.next().await);
+        end = tokio::select! {
+            signal = signals.next() => Some(signal),
+            never = changes::follow(&server.app, &endpoint, &handler) => match never {},
+        };
         ExitCode::SUCCESS
     };
     if let Some(end) = end {
@@ -159,7 +164,10 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
         Some(data) => std::path::absolute(data)?,
         None => dir.join(".lazyfox"),
     };
-    std::fs::create_dir_all(&data).with_context(|| {
+    // Inputs and outputs are nobody else's business.
+    let mut private = std::fs::DirBuilder::new();
+    let made = private.recursive(true).mode(0o700).create(&data);
+    made.with_context(|| {
         format!(
             "cannot make {}; name another directory with --data",
             data.display()
@@ -261,8 +269,11 @@ fn welcome(url: &str, key: Option<&str>, endpoint: &EndpointId, data: &Path, dir
         .map(|key| format!(" \\\n    -H 'Authorization: Bearer {key}'"))
         .unwrap_or_default();
     eprintln!(
-        "\n  Endpoint  {url}/v2/{endpoint}\n  Data      {}\n\n  Try it:\n\n  curl -s {url}/v2/{endpoint}/runsync{auth} \\\n    \
-         -H 'Content-Type: application/json' -d '{input}'\n\n  The first job starts a worker. Ctrl-C stops.\n",
+        "\n  Endpoint  {url}/v2/{endpoint}\n  Data      {}\n\n  Try it:\n\n  \
+         curl -s {url}/v2/{endpoint}/runsync{auth} \\\n    \
+         -H 'Content-Type: application/json' -d '{input}'\n\n  \
+         The first job starts a worker. When the handler is saved, the next job gets a\n  \
+         new one. Ctrl-C stops.\n",
         data.display()
     );
 }

@@ -49,6 +49,7 @@ fn send_prints_one_document_and_nothing_else() {
             sent.stderr
         );
     }
+    assert_eq!(place.data_mode(), 0o700, "others can look into the data");
     assert!(
         !sent.stderr.contains('\u{1b}'),
         "colours in a file:\n{}",
@@ -118,11 +119,12 @@ fn wrong_arguments_are_refused_by_name() {
     let taken = listener.local_addr().expect("its address").to_string();
     let missing = format!("{handler}x");
     let folder = place.folder();
-    let cases: [(&str, &[&str], &str); 6] = [
+    let cases: [(&str, &[&str], &str); 7] = [
         (&missing, &[], "there is no handler"),
         (&folder, &[], "is a directory; name the Python file in it"),
         (&handler, &["--endpoint", "a b"], "--endpoint \"a b\""),
         (&handler, &["--env", "NOVALUE"], "KEY=VALUE"),
+        (&handler, &["--workers-max", "0"], "0 is not in 1.."),
         (
             &handler,
             &["--python", "no-such-python"],
@@ -190,6 +192,31 @@ fn worker_comes_with_the_first_job_and_goes_when_idle() {
     dev.signal(Signal::INT);
     assert_eq!(dev.code(), Some(0));
     assert_eq!(place.workers(), Vec::<i32>::new());
+}
+
+#[test]
+fn an_edited_handler_takes_effect_at_once() {
+    let saying = |word: &str| {
+        format!(
+            "import runpod\ndef handler(job):\n    return {word:?}\n\
+             runpod.serverless.start({{'handler': handler}})\n"
+        )
+    };
+    let place = Place::new();
+    let mut dev = place.dev(&place.handler(&saying("before")), &[]);
+    let before = dev.runsync(&input(&json!(1)));
+    assert_eq!(before["output"], "before", "{before}");
+    place.handler(&saying("after"));
+    dev.until("the handler changed; the next job gets a new worker");
+    let after = dev.runsync(&input(&json!(1)));
+    assert_eq!(after["output"], "after", "{after}");
+    assert_ne!(after["workerId"], before["workerId"]);
+
+    std::fs::write(format!("{}/requirements.txt", place.folder()), "runpod\n")
+        .expect("it is written");
+    dev.until("requirements.txt changed");
+    dev.signal(Signal::INT);
+    assert_eq!(dev.code(), Some(0));
 }
 
 #[test]

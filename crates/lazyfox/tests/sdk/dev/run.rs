@@ -1,6 +1,7 @@
 //! Runs `lazyfox dev` as a person would, and reads along.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -54,6 +55,12 @@ impl Place {
             .to_str()
             .expect("the temporary folder's path is UTF-8")
             .to_owned()
+    }
+
+    /// Who may look into the data directory.
+    pub(super) fn data_mode(&self) -> u32 {
+        let data = std::fs::metadata(self.dir.path().join("data"));
+        data.expect("it was made").permissions().mode() & 0o777
     }
 
     /// Writes a handler.
