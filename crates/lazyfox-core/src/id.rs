@@ -168,6 +168,10 @@ const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 impl FromStr for JobId {
     type Err = NotAJobId;
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "36 characters without 4 hyphens are 32 digits, two for each of 16 bytes"
+    )]
     fn from_str(text: &str) -> Result<Self, NotAJobId> {
         let (sync, hex) = match text.strip_prefix(SYNC_PREFIX) {
             Some(rest) => (true, rest.as_bytes()),
@@ -199,6 +203,10 @@ impl FromStr for JobId {
 }
 
 impl fmt::Display for JobId {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "16 bytes of two digits and 4 hyphens are 36 characters; a nibble is below 16"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'-'; 36];

@@ -9,6 +9,8 @@
 //! - [`scale::plan`] never asks for more workers than the maximum, and zero demand converges to the
 //!   minimum and stays there.
 
+#![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
+
 pub mod id;
 pub mod time;
 

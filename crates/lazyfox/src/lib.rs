@@ -4,6 +4,8 @@
 //! it is stopped, and any number of them fit into one process. [`app::App`] is what its parts share;
 //! [`api`] and [`passes`] both use it and never name each other.
 
+#![warn(clippy::print_stdout)]
+
 pub mod cli;
 
 pub mod config;

@@ -64,6 +64,10 @@ enum Action {
 ///
 /// # Errors
 /// Says what to change.
+#[expect(
+    clippy::print_stdout,
+    reason = "what the command was asked for goes to standard output"
+)]
 pub(super) fn main(args: Args) -> Result<ExitCode> {
     let data = match (&args.data, &args.config) {
         (Some(data), _) => data.clone(),
