@@ -434,6 +434,13 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+impl Survey {
+    /// Who holds jobs.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.holders.iter().map(|(worker, _)| worker.clone())
+    }
+}
+
 impl Applied {
     /// The change, if there was one.
     #[must_use]

@@ -14,7 +14,7 @@ use lazyfox_core::sdk::{Abilities, Version};
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
-use self::worker::{LetGo, Worker};
+use self::worker::Worker;
 
 /// A worker that nobody here started is forgotten after so long without a sign of life.
 const STRANGER_FORGOTTEN_MS: u64 = 5 * 60_000;
@@ -175,11 +175,7 @@ impl Fleet {
     /// A worker may still work on a job that it no longer holds.
     pub fn must_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) {
         if let Some(entry) = self.state().workers.get_mut(worker) {
-            entry.let_go.entry(job).or_insert(LetGo {
-                since: now,
-                told: false,
-            });
-            entry.calls.send_replace(());
+            entry.must_let_go(job, now);
         }
     }
 
@@ -192,21 +188,10 @@ impl Fleet {
         };
         let seen = std::mem::take(&mut entry.named_unheld);
         for &job in jobs {
-            match seen.contains(&job) {
-                true if !entry.let_go.contains_key(&job) => {
-                    entry.let_go.insert(
-                        job,
-                        LetGo {
-                            since: now,
-                            told: false,
-                        },
-                    );
-                    entry.calls.send_replace(());
-                }
-                true => {}
-                false => {
-                    entry.named_unheld.insert(job);
-                }
+            if seen.contains(&job) {
+                entry.must_let_go(job, now);
+            } else {
+                entry.named_unheld.insert(job);
             }
         }
     }

@@ -26,10 +26,7 @@ pub(super) async fn health(
     let survey = surveys
         .into_iter()
         .find(|survey| survey.endpoint == endpoint);
-    let holders: Vec<WorkerId> = survey
-        .iter()
-        .flat_map(|survey| survey.holders.iter().map(|(worker, _)| worker.clone()))
-        .collect();
+    let holders: Vec<WorkerId> = survey.iter().flat_map(Survey::workers).collect();
     let count = app.fleet.headcount(&endpoint, &holders);
 
     let mut workers = Object::new();

@@ -97,6 +97,15 @@ impl Worker {
         }
     }
 
+    /// It may still work on a job that it does not hold: its parked polls are to tell it.
+    pub(super) fn must_let_go(&mut self, job: JobId, now: Timestamp) {
+        self.let_go.entry(job).or_insert(LetGo {
+            since: now,
+            told: false,
+        });
+        self.calls.send_replace(());
+    }
+
     /// What is to be done about it. `holds` is whether it holds a job.
     pub(super) fn duty(
         &mut self,

@@ -28,10 +28,7 @@ const GRACE: Grace = Grace {
 /// When the store cannot answer.
 pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp, StoreError> {
     let surveys = app.store.survey().await?;
-    let holders: Vec<WorkerId> = surveys
-        .iter()
-        .flat_map(|survey| survey.holders.iter().map(|(worker, _)| worker.clone()))
-        .collect();
+    let holders: Vec<WorkerId> = surveys.iter().flat_map(Survey::workers).collect();
     carry_out_duties(app, provider, &holders).await;
     let mut again_at = Timestamp::NEVER;
     if !app.is_closing() {
@@ -78,10 +75,7 @@ async fn scale_endpoint(
 ) -> Result<Timestamp, StoreError> {
     let now = app.now();
     let demand = survey.map_or(Demand::default(), |survey| survey.demand);
-    let holders: Vec<WorkerId> = survey
-        .iter()
-        .flat_map(|it| it.holders.iter().map(|(worker, _)| worker.clone()))
-        .collect();
+    let holders: Vec<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
     let fleet = app.fleet.members(id, &holders);
     let (hold_until, _) = app.fleet.hold(id);
     let plan = scale::plan(&demand, &fleet, &settings.scale, hold_until, now);
