@@ -21,4 +21,5 @@ pub mod job;
 pub mod sdk;
 
 pub mod delivery;
+pub mod reach;
 pub mod scale;
