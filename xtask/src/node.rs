@@ -1,4 +1,5 @@
-//! The JavaScript SDK, installed from the lock file that is kept beside the tests.
+//! The JavaScript SDK and the library that verifies webhooks, installed from the lock file that is kept
+//! beside the tests.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +23,7 @@ pub(crate) fn ensure(layout: &Layout) -> Result<(), String> {
     let marker = home.join(MARKER);
 
     if fs::read_to_string(&marker).is_ok_and(|text| text == lock) {
-        step::report("runpod-sdk (npm) is there", started);
+        step::report("runpod-sdk and standardwebhooks (npm) are there", started);
         return Ok(());
     }
 
@@ -35,12 +36,16 @@ pub(crate) fn ensure(layout: &Layout) -> Result<(), String> {
     install(&home).or_else(|_| install(&home))?;
     step::run(
         Command::new("node")
-            .args(["--input-type=module", "-e", "import 'runpod-sdk'"])
+            .args([
+                "--input-type=module",
+                "-e",
+                "import 'runpod-sdk'; import 'standardwebhooks'",
+            ])
             .current_dir(&home),
     )?;
     fs::write(&marker, &lock)
         .map_err(|error| format!("cannot write {}: {error}", marker.display()))?;
-    step::report("installed runpod-sdk (npm)", started);
+    step::report("installed runpod-sdk and standardwebhooks (npm)", started);
     Ok(())
 }
 

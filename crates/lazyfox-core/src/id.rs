@@ -232,6 +232,41 @@ impl fmt::Debug for JobId {
     }
 }
 
+/// One webhook to be delivered: which job's, and the how manieth of it, counted from 1. The same over all
+/// tries, so that a receiver can drop what it has already; no store that is made anew repeats one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    /// Whose end it reports.
+    pub job: JobId,
+    /// Which of the job's deliveries: each end of a job that was retried has its own.
+    pub number: u32,
+}
+
+/// The text is not the id of any delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotADeliveryId;
+
+impl FromStr for DeliveryId {
+    type Err = NotADeliveryId;
+
+    fn from_str(text: &str) -> Result<Self, NotADeliveryId> {
+        let (job, digits) = text.rsplit_once('_').ok_or(NotADeliveryId)?;
+        let number: u32 = digits.parse().map_err(|_| NotADeliveryId)?;
+        // One spelling for each: no leading zeros, no plus sign.
+        if number == 0 || digits != number.to_string() {
+            return Err(NotADeliveryId);
+        }
+        let job = job.parse().map_err(|_| NotADeliveryId)?;
+        Ok(Self { job, number })
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.job, self.number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +304,19 @@ mod tests {
         ] {
             assert_eq!(text.parse::<JobId>(), Err(NotAJobId), "{text}");
         }
+    }
+
+    #[test]
+    fn delivery_ids_print_and_parse_back() {
+        let job = JobId::new(Timestamp::from_ms(1_795_456_789_012), [7; 16], true);
+        let id = DeliveryId { job, number: 12 };
+        assert_eq!(id.to_string(), format!("{job}_12"));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for number in ["", "0", "01", "+1", "-1", "1_1", "4294967296"] {
+            let text = format!("{job}_{number}");
+            assert_eq!(text.parse::<DeliveryId>(), Err(NotADeliveryId), "{text}");
+        }
+        assert_eq!("_1".parse::<DeliveryId>(), Err(NotADeliveryId));
     }
 
     #[test]

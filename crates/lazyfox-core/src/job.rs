@@ -198,7 +198,7 @@ pub enum Counter {
 pub struct Step {
     /// The job as it is now.
     pub job: Job,
-    /// In no particular order.
+    /// In the order in which to carry them out: what a delivery carries is there when it is recorded.
     pub effects: Vec<Effect>,
 }
 
@@ -676,18 +676,18 @@ fn ended(
         forget_at: now.plus_ms(keep_ms),
     };
     let state = state(end);
-    let (counter, retryable, delivers) = match &state {
+    let (counter, retryable) = match &state {
         State::Queued | State::Running(_) => unreachable!("an end is a terminal state"),
-        State::Completed(_) => (Counter::Completed, false, true),
-        State::Failed(_) => (Counter::Failed, true, true),
-        State::Cancelled(_) => (Counter::Cancelled, false, false),
-        State::TimedOut(_) => (Counter::TimedOut, true, true),
+        State::Completed(_) => (Counter::Completed, false),
+        State::Failed(_) => (Counter::Failed, true),
+        State::Cancelled(_) => (Counter::Cancelled, false),
+        State::TimedOut(_) => (Counter::TimedOut, true),
     };
     effects.push(Effect::Count(counter));
     if !retryable {
         effects.push(Effect::WipeSecrets);
     }
-    if delivers && job.has_webhook {
+    if job.has_webhook && job.terms.reports(state.status()) {
         effects.push(Effect::Deliver);
     }
     Step {
@@ -744,6 +744,12 @@ fn forgotten_earlier(job: &Job, forget_at: Timestamp) -> Step {
         job: with_end(job, |end| end.forget_at = forget_at),
         effects: Vec::new(),
     }
+}
+
+/// The job ended, and what it left is wanted longer than was agreed. One that has not ended stays as it is.
+#[must_use]
+pub fn kept_until(job: &Job, until: Timestamp) -> Job {
+    with_end(job, |end| end.forget_at = end.forget_at.max(until))
 }
 
 /// The job ended, but its caller was gone before the answer: the result is kept as long as any.

@@ -23,3 +23,4 @@ pub mod sdk;
 pub mod delivery;
 pub mod reach;
 pub mod scale;
+pub mod traffic;

@@ -82,6 +82,44 @@ pub const STOP_POLL_MS: u64 = 55_000;
 /// Most jobs handed out in one `job-take-batch`.
 pub const BATCH_MAX: usize = 100;
 
+/// Tries of a webhook in all, unless configured: the public contract's first one and 2 more.
+pub const WEBHOOK_TRIES: u32 = 3;
+/// Most tries that can be configured: with growing pauses that is weeks.
+pub const WEBHOOK_TRIES_MAX: u32 = 50;
+/// Pause before a further try, unless configured: the public contract's 10 s.
+pub const WEBHOOK_PAUSE_MS: u64 = 10_000;
+/// Longest pause that can be configured, and the longest that a receiver's `Retry-After` gets.
+pub const WEBHOOK_PAUSE_MS_MAX: u64 = DAY_MS;
+/// How long one try may take, from looking up the name to the end of the answer: the public contract's
+/// 10 s.
+pub const WEBHOOK_TIMEOUT_MS: u64 = 10_000;
+/// Longest time for a try that can be configured. A receiver that needs more should answer first and
+/// work later.
+pub const WEBHOOK_TIMEOUT_MS_MAX: u64 = 60_000;
+/// Most webhooks under way at once that can be configured: each has a connection.
+pub const WEBHOOKS_AT_ONCE_MAX: usize = 4_096;
+/// Bytes of bodies of webhooks under way at once: each is in memory until its receiver has it.
+pub const WEBHOOKS_BYTES: u64 = 128 * MIB as u64;
+/// How much of a receiver's answer is read; what is longer is cut off.
+pub const WEBHOOK_ANSWER_BYTES: usize = 64 * 1024;
+/// How much of the answer is kept with the try, for people.
+pub const WEBHOOK_ANSWER_BYTES_KEPT: usize = 512;
+/// How long a try's reason may be.
+pub const WEBHOOK_ERROR_BYTES: usize = 1024;
+/// How long a delivery and what it carries are kept after it arrived, unless configured: as long as a
+/// result.
+pub const WEBHOOK_KEEP_MS: u64 = RETENTION_MS;
+/// How long a delivery that was given up is kept, unless configured: a day, so that it can be sent again
+/// in the morning.
+pub const WEBHOOK_KEEP_FAILED_MS: u64 = DAY_MS;
+/// How long a delivery waits for a host that does not answer at all, before it is given up without a try.
+pub const WEBHOOK_HOLD_MS: u64 = 60 * 60_000;
+/// How long the secret before the newest one is still used, unless asked otherwise: a day to change it
+/// everywhere.
+pub const WEBHOOK_OVERLAP_MS: u64 = DAY_MS;
+/// Longest time that the one before can be asked to stay: a week.
+pub const WEBHOOK_OVERLAP_MS_MAX: u64 = 7 * DAY_MS;
+
 /// How long a worker may take from its start to its first poll: the public contract's 7 minutes.
 pub const INIT_TIMEOUT_MS: u64 = 7 * 60_000;
 /// How long a worker has to let go of a job that was cancelled or timed out, before it is stopped.
@@ -91,7 +129,7 @@ pub const STOP_GRACE_MS: u64 = 30_000;
 /// How long a worker without work stays: the public contract's 5 s.
 pub const IDLE_TIMEOUT_MS: u64 = 5_000;
 /// Longest time for running jobs when the server is stopped. Killing workers may take 5 s more and the
-/// last answers 4 s, and the whole is promised within 30 s.
+/// last answers and webhooks 4 s, and the whole is promised within 30 s.
 pub const SHUTDOWN_MS_MAX: u64 = 20_000;
 /// Most workers of an endpoint unless configured: the public contract's 3.
 pub const WORKERS_MAX: u32 = 3;

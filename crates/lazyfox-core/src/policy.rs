@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use crate::job::Status;
 use crate::limits;
 
 /// `policy` as a client sent it; what is missing is the endpoint's to say.
@@ -31,6 +32,9 @@ pub struct Defaults {
     pub retries_max: u32,
     /// Whether a job whose ttl ran out is forgotten at once (404) instead of kept as TIMED_OUT.
     pub ttl_expiry_forgets: bool,
+    /// Whether the webhook hears of a job that was cancelled or purged: who ends a job knows that it
+    /// ended, so by default it does not.
+    pub webhook_on_cancel: bool,
 }
 
 impl Default for Defaults {
@@ -42,6 +46,7 @@ impl Default for Defaults {
             retention_sync_ms: limits::RETENTION_SYNC_MS,
             retries_max: limits::RETRIES,
             ttl_expiry_forgets: false,
+            webhook_on_cancel: false,
         }
     }
 }
@@ -66,6 +71,8 @@ pub struct Terms {
     pub retention_sync_ms: u64,
     /// Whether the job is forgotten at once when its ttl runs out.
     pub ttl_expiry_forgets: bool,
+    /// Whether its webhook hears of it when it is cancelled or purged.
+    pub webhook_on_cancel: bool,
 }
 
 /// A policy value outside its range. Clamping it silently would hide the mistake.
@@ -134,7 +141,18 @@ impl Terms {
             retention_ms: defaults.retention_ms,
             retention_sync_ms: defaults.retention_sync_ms,
             ttl_expiry_forgets: defaults.ttl_expiry_forgets,
+            webhook_on_cancel: defaults.webhook_on_cancel,
         })
+    }
+
+    /// Whether a webhook hears of a job that is in this state.
+    #[must_use]
+    pub const fn reports(&self, status: Status) -> bool {
+        match status {
+            Status::InQueue | Status::InProgress => false,
+            Status::Completed | Status::Failed | Status::TimedOut => true,
+            Status::Cancelled => self.webhook_on_cancel,
+        }
     }
 }
 
@@ -162,6 +180,22 @@ mod tests {
             (terms.ttl_ms, terms.ttl_given, terms.low_priority),
             (86_400_000, false, false)
         );
+    }
+
+    #[test]
+    fn a_webhook_hears_of_ends_and_of_those_by_hand_only_where_agreed() {
+        for webhook_on_cancel in [false, true] {
+            let defaults = Defaults {
+                webhook_on_cancel,
+                ..Defaults::default()
+            };
+            let terms = Terms::agree(Asked::default(), &defaults).unwrap();
+            for status in Status::ALL {
+                let by_hand = status == Status::Cancelled;
+                let reported = status.is_terminal() && (webhook_on_cancel || !by_hand);
+                assert_eq!(terms.reports(status), reported, "{status}");
+            }
+        }
     }
 
     #[test]

@@ -4,21 +4,25 @@
 //! order of the queues and the deadlines, in memory, derived from the rows by one scan. When a
 //! commit fails, the index is thrown away and derived again, so it can never disagree with the disk.
 
+mod deliveries;
 mod index;
+mod open;
 mod tracked;
 
 use bytes::Bytes;
-use lazyfox_core::delivery;
+use lazyfox_core::delivery::Try;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{self, Counter, Effect, Event, Job, State, Step};
 use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 
+pub(crate) use self::deliveries::{DeliveryRow, Forgettable};
 pub(crate) use self::index::Index;
 use self::tracked::Tracked;
 use crate::{
-    Applied, Ask, Change, ChunksKept, Drained, Expired, Handout, Heartbeat, HolderEvent, Key,
-    LeaseMs, Leased, NewJob, Outbox, Purged, Renewed, StoreError, Submitted, Survey,
+    Applied, Ask, Change, ChunksKept, Drained, Due, Expired, Handout, Heartbeat, HolderEvent, Key,
+    LeaseMs, Leased, NewJob, Purged, Renewed, Settlement, StoreError, Submitted, Survey,
+    WebhookSecret,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
@@ -46,7 +50,7 @@ pub(crate) trait Rows {
     /// must work where nothing can be written.
     fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq>;
     fn update(&mut self, seq: Seq, job: &Job) -> Result<()>;
-    fn delete(&mut self, seq: Seq) -> Result<()>;
+    fn delete(&mut self, job: Forgettable) -> Result<()>;
 
     fn input(&mut self, seq: Seq) -> Result<(Bytes, Option<Vec<u8>>)>;
     fn wipe_secrets(&mut self, seq: Seq) -> Result<()>;
@@ -59,19 +63,31 @@ pub(crate) trait Rows {
     /// Bytes of chunks that wait for a reader, of every job that has any.
     fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>>;
 
-    /// Ended jobs to forget: their retention is over and no delivery of theirs is open.
-    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Seq>>;
+    /// Ended jobs to forget: their retention is over.
+    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Forgettable>>;
+    /// Keeps an ended job until then, whether or not it can be read.
+    fn postpone(&mut self, seq: Seq, until: Timestamp) -> Result<()>;
 
-    fn add_delivery(&mut self, seq: Seq, due_at: Timestamp) -> Result<()>;
-    /// Settles a job's open delivery, if it has one, without a try.
-    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()>;
-    fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox>;
-    /// Changes nothing where the delivery is settled already: a late answer must not open it again.
-    fn settle(
+    /// Records a delivery of a job that has just ended, due at once.
+    fn add_delivery(&mut self, number: u64, seq: Seq, job: &Job, now: Timestamp) -> Result<Due>;
+    fn delivery(&mut self, number: u64) -> Result<Option<DeliveryRow>>;
+    fn deliveries_of(&mut self, seq: Seq) -> Result<Vec<DeliveryRow>>;
+    fn update_delivery(&mut self, row: &DeliveryRow) -> Result<()>;
+    /// Does what a settlement says to a delivery that is due as it says; false when it is not. The try itself
+    /// is not kept here.
+    fn settle(&mut self, settlement: &Settlement) -> Result<bool>;
+    /// Keeps the try that has just been counted.
+    fn add_try(&mut self, number: u64, made: &Try) -> Result<()>;
+    /// Every open delivery.
+    fn open_deliveries(&mut self, each: &mut dyn FnMut(Due)) -> Result<()>;
+    /// The highest number of all.
+    fn last_delivery(&mut self) -> Result<u64>;
+
+    fn add_webhook_secret(
         &mut self,
-        delivery: u64,
-        outcome: &delivery::Outcome,
-        next: delivery::Next,
+        endpoint: &EndpointId,
+        secret: &WebhookSecret,
+        previous_until: Timestamp,
     ) -> Result<()>;
 
     fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>>;
@@ -103,7 +119,9 @@ impl<R: Rows> Engine<R> {
 
     /// After a failed commit: what the index learned from it is not on disk.
     pub(crate) fn rederive(&mut self, now: Timestamp) -> Result<()> {
-        *self.index = Index::derive(&mut self.rows, now, &self.lease_ms)?;
+        let index = Index::derive(&mut self.rows, now, &self.lease_ms)?;
+        let before = std::mem::replace(&mut *self.index, index);
+        self.index.open.number_after(&before.open);
         Ok(())
     }
 
@@ -396,15 +414,6 @@ impl<R: Rows> Engine<R> {
         self.index.survey()
     }
 
-    pub(crate) fn prune(&mut self, now: Timestamp, limit: usize) -> Result<usize> {
-        let seqs = self.rows.forgettable(now, limit)?;
-        for &seq in &seqs {
-            self.rows.delete(seq)?;
-            self.index.forget(seq);
-        }
-        Ok(seqs.len())
-    }
-
     /// Asks core and writes what it says.
     fn change(
         &mut self,
@@ -430,6 +439,12 @@ impl<R: Rows> Engine<R> {
         output: Option<&Bytes>,
         now: Timestamp,
     ) -> Result<Change> {
+        // Read before anything is written: a damaged one then fails nobody else's operation.
+        let earlier = if job.has_webhook && step.effects.contains(&Effect::Withdraw) {
+            self.rows.deliveries_of(seq)?
+        } else {
+            Vec::new()
+        };
         if step.job != *job {
             self.rows.update(seq, &step.job)?;
         }
@@ -448,8 +463,8 @@ impl<R: Rows> Engine<R> {
                     }
                 }
                 Effect::WipeSecrets => self.rows.wipe_secrets(seq)?,
-                Effect::Deliver => self.rows.add_delivery(seq, now)?,
-                Effect::Withdraw => self.rows.withdraw_delivery(seq)?,
+                Effect::Deliver => self.deliver(seq, &step.job, now)?,
+                Effect::Withdraw => self.withdraw(&earlier)?,
                 Effect::Count(counter) => self.index.count(&job.endpoint, *counter),
             }
         }

@@ -11,16 +11,22 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use lazyfox_core::delivery;
-use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Counter, Event, Job, Refused, Status};
 use lazyfox_core::limits;
 use lazyfox_core::scale::Demand;
 use lazyfox_core::time::Timestamp;
+use lazyfox_core::traffic::Traffic;
 
+mod deliveries;
 mod engine;
 pub mod memory;
 pub mod sqlite;
+
+pub use self::deliveries::{
+    Delivery, DeliveryPage, DeliveryQuery, Due, Outbox, Outgoing, Redelivery, Settlement, Webhook,
+    WebhookSecret,
+};
 
 /// A store's answer, as a boxed future: nothing next to a disk write, and it keeps the trait object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -117,18 +123,41 @@ pub trait Store: Send + Sync {
     /// What waits and runs, on every endpoint that ever had a job.
     fn survey(&self) -> Answer<'_, Vec<Survey>>;
 
-    /// Deletes ended jobs whose retention is over and whose delivery is settled, at most `limit`.
+    /// Deletes ended jobs whose retention is over and whose deliveries are no longer kept, at most `limit`.
     fn prune(&self, now: Timestamp, limit: usize) -> Answer<'_, usize>;
 
-    /// Deliveries that are due, at most `limit`, and when the next one is.
-    fn outbox(&self, now: Timestamp, limit: usize) -> Answer<'_, Outbox>;
+    /// Chooses what is to be sent now, beside the traffic that there is.
+    fn outbox(&self, traffic: Traffic, now: Timestamp) -> Answer<'_, Outbox>;
 
-    /// Records a try of a delivery and what happens next; nothing where it is settled already.
-    fn settle(
+    /// Reads what a delivery sends; `None` when it is not open any more.
+    fn outgoing<'a>(&'a self, due: &'a Due, parts: Parts) -> Answer<'a, Option<Outgoing>>;
+
+    /// Keeps tries, and what follows from each where the delivery is as it was when the try began. Gives the
+    /// numbers of those that are damaged, of which nothing could be kept.
+    fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<u64>>;
+
+    /// Reads a page of an endpoint's deliveries, newest first. As with [`Store::list`], a page may be short
+    /// and go on all the same.
+    fn deliveries(&self, query: DeliveryQuery) -> Answer<'_, DeliveryPage>;
+
+    /// Makes deliveries due once more, whatever became of them, each with a new round of tries.
+    fn redeliver(
         &self,
-        delivery: u64,
-        outcome: delivery::Outcome,
-        next: delivery::Next,
+        endpoint: &EndpointId,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Redelivery>>;
+
+    /// What an endpoint's deliveries are signed with, the newest first; those that are over too.
+    fn webhook_secrets(&self, endpoint: &EndpointId) -> Answer<'_, Vec<WebhookSecret>>;
+
+    /// Keeps a new secret. The one before is valid until `previous_until` at the longest; there is never
+    /// one before that.
+    fn add_webhook_secret(
+        &self,
+        endpoint: &EndpointId,
+        secret: WebhookSecret,
+        previous_until: Timestamp,
     ) -> Answer<'_, ()>;
 
     /// All API keys, revoked ones too, the oldest first.
@@ -149,7 +178,7 @@ pub struct NewJob {
     /// `input` as it came, byte for byte.
     pub input: Bytes,
     /// Where its end is reported.
-    pub webhook: Option<String>,
+    pub webhook: Option<Webhook>,
     /// `s3Config`, sealed by the caller: no store ever sees it in the clear.
     pub secrets: Option<Vec<u8>>,
     /// The client's idempotency key.
@@ -357,28 +386,6 @@ pub struct Survey {
     pub holders: Vec<(WorkerId, usize)>,
     /// Ends and retries over the life of the endpoint.
     pub counters: Vec<(Counter, u64)>,
-}
-
-/// Deliveries that are due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outbox {
-    /// Oldest first.
-    pub deliveries: Vec<Delivery>,
-    /// When the next one is due.
-    pub next: Timestamp,
-}
-
-/// A webhook to be delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Its number, the same over its tries.
-    pub id: u64,
-    /// Where to.
-    pub url: String,
-    /// Tries made so far.
-    pub tries: u32,
-    /// The job as it ended. Its payloads are for [`Store::load`], one delivery at a time.
-    pub job: Job,
 }
 
 /// An API key; the key itself is shown once and never kept.

@@ -1,20 +1,25 @@
 //! The store that forgets everything at the end of the process: for tests, and as the ceiling that
 //! durable stores are measured against. The same engine over maps.
 
+mod deliveries;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use lazyfox_core::delivery;
-use lazyfox_core::id::{EndpointId, JobId, WorkerId};
-use lazyfox_core::job::{Counter, Event, Job};
+use lazyfox_core::delivery::{State, Try};
+use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
+use lazyfox_core::job::{self, Counter, Event, Job};
 use lazyfox_core::time::Timestamp;
+use lazyfox_core::traffic::Traffic;
 
-use crate::engine::{Engine, Result, Rows, Seq};
+use self::deliveries::Deliveries;
+use crate::engine::{DeliveryRow, Engine, Forgettable, Result, Rows, Seq};
 use crate::{
-    Answer, Applied, Ask, Change, ChunksKept, Delivery, Drained, Expired, Heartbeat, HolderEvent,
-    Key, LIST_VISITS_MAX, Leased, Loaded, NewJob, Outbox, Page, Parts, Purged, Query, Renewed,
-    Store, StoreError, Submitted, Survey,
+    Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
+    Heartbeat, HolderEvent, Key, LIST_VISITS_MAX, Leased, Loaded, NewJob, Outbox, Outgoing, Page,
+    Parts, Purged, Query, Redelivery, Renewed, Settlement, Store, StoreError, Submitted, Survey,
+    Webhook, WebhookSecret,
 };
 
 /// Keeps everything in memory.
@@ -136,17 +141,46 @@ impl Store for MemoryStore {
         self.call(|engine| engine.prune(now, limit))
     }
 
-    fn outbox(&self, now: Timestamp, limit: usize) -> Answer<'_, Outbox> {
-        self.call(|engine| engine.rows.outbox(now, limit))
+    fn outbox(&self, traffic: Traffic, now: Timestamp) -> Answer<'_, Outbox> {
+        self.call(|engine| Ok(engine.outbox(traffic, now)))
     }
 
-    fn settle(
+    fn outgoing<'a>(&'a self, due: &'a Due, parts: Parts) -> Answer<'a, Option<Outgoing>> {
+        self.call(|engine| Ok(engine.rows.outgoing(due.number, parts)))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<u64>> {
+        self.call(|engine| engine.settle(&settlements))
+    }
+
+    fn deliveries(&self, query: DeliveryQuery) -> Answer<'_, DeliveryPage> {
+        self.call(|engine| Ok(engine.rows.list_deliveries(&query)))
+    }
+
+    fn redeliver(
         &self,
-        delivery: u64,
-        outcome: delivery::Outcome,
-        next: delivery::Next,
+        endpoint: &EndpointId,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Redelivery>> {
+        self.call(|engine| engine.redeliver(endpoint, &deliveries, now))
+    }
+
+    fn webhook_secrets(&self, endpoint: &EndpointId) -> Answer<'_, Vec<WebhookSecret>> {
+        self.call(|engine| Ok(engine.rows.deliveries.secrets(endpoint)))
+    }
+
+    fn add_webhook_secret(
+        &self,
+        endpoint: &EndpointId,
+        secret: WebhookSecret,
+        previous_until: Timestamp,
     ) -> Answer<'_, ()> {
-        self.call(|engine| engine.rows.settle(delivery, &outcome, next))
+        self.call(|engine| {
+            engine
+                .rows
+                .add_webhook_secret(endpoint, &secret, previous_until)
+        })
     }
 
     fn keys(&self) -> Answer<'_, Vec<Key>> {
@@ -169,9 +203,7 @@ pub(crate) struct MapRows {
     idempotency: HashMap<(EndpointId, String), Seq>,
     /// Ended jobs by the time at which they are forgotten.
     forget: BTreeSet<(Timestamp, Seq)>,
-    /// Open deliveries by number: when due, tries made, of which job.
-    deliveries: BTreeMap<u64, (Timestamp, u32, Seq)>,
-    last_delivery: u64,
+    deliveries: Deliveries,
     keys: Vec<Key>,
 }
 
@@ -181,7 +213,7 @@ struct Record {
     output: Option<Bytes>,
     chunks: VecDeque<Bytes>,
     secrets: Option<Vec<u8>>,
-    webhook: Option<String>,
+    webhook: Option<Webhook>,
     idempotency: Option<crate::Idempotency>,
 }
 
@@ -288,7 +320,7 @@ impl Rows for MapRows {
         Ok(())
     }
 
-    fn delete(&mut self, seq: Seq) -> Result<()> {
+    fn delete(&mut self, Forgettable { seq, .. }: Forgettable) -> Result<()> {
         let Some(record) = self.records.remove(&seq) else {
             return Ok(());
         };
@@ -299,6 +331,9 @@ impl Rows for MapRows {
         }
         if let Some(end) = record.job.state.end() {
             self.forget.remove(&(end.forget_at, seq));
+        }
+        if record.job.has_webhook {
+            self.deliveries.forget(seq);
         }
         Ok(())
     }
@@ -357,73 +392,73 @@ impl Rows for MapRows {
             .collect())
     }
 
-    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Seq>> {
-        let open: BTreeSet<Seq> = self.deliveries.values().map(|&(_, _, seq)| seq).collect();
-        let over = self
-            .forget
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .map(|(_, seq)| *seq);
-        Ok(over.filter(|seq| !open.contains(seq)).take(limit).collect())
+    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Forgettable>> {
+        let over = self.forget.iter().take_while(|(at, _)| *at <= now);
+        let over = over.take(limit).map(|&(_, seq)| Forgettable {
+            seq,
+            has_webhook: self.records.get(&seq).is_some_and(|it| it.job.has_webhook),
+        });
+        Ok(over.collect())
     }
 
-    fn add_delivery(&mut self, seq: Seq, due_at: Timestamp) -> Result<()> {
-        self.last_delivery += 1;
-        self.deliveries.insert(self.last_delivery, (due_at, 0, seq));
-        Ok(())
+    fn postpone(&mut self, seq: Seq, until: Timestamp) -> Result<()> {
+        let kept = job::kept_until(&self.record(seq)?.job, until);
+        self.update(seq, &kept)
     }
 
-    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()> {
-        self.deliveries.retain(|_, &mut (_, _, of)| of != seq);
-        Ok(())
+    fn add_delivery(&mut self, number: u64, seq: Seq, job: &Job, now: Timestamp) -> Result<Due> {
+        let row = self.new_delivery(number, seq, job, now)?;
+        let due = row.due.clone();
+        self.deliveries.add(row);
+        Ok(due)
     }
 
-    fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
-        let mut due: Vec<(Timestamp, u64, u32, Seq)> = self
-            .deliveries
-            .iter()
-            .map(|(&id, &(at, tries, seq))| (at, id, tries, seq))
-            .collect();
-        due.sort_unstable();
-        let mut outbox = Outbox {
-            deliveries: Vec::new(),
-            next: Timestamp::NEVER,
-        };
-        for (due_at, id, tries, seq) in due {
-            if due_at > now || outbox.deliveries.len() == limit {
-                outbox.next = due_at;
-                break;
-            }
-            let record = self.record(seq)?;
-            let job = record.job.clone();
-            let url = record.webhook.clone().unwrap_or_default();
-            outbox.deliveries.push(Delivery {
-                id,
-                url,
-                tries,
-                job,
-            });
+    fn delivery(&mut self, number: u64) -> Result<Option<DeliveryRow>> {
+        let found = self.deliveries.rows.get(&number);
+        Ok(found.map(|(row, _)| row.clone()))
+    }
+
+    fn deliveries_of(&mut self, seq: Seq) -> Result<Vec<DeliveryRow>> {
+        Ok(self.deliveries.of(seq))
+    }
+
+    fn update_delivery(&mut self, row: &DeliveryRow) -> Result<()> {
+        if let Some((kept, _)) = self.deliveries.rows.get_mut(&row.due.number) {
+            *kept = row.clone();
         }
-        Ok(outbox)
+        Ok(())
     }
 
-    fn settle(
+    fn settle(&mut self, settlement: &Settlement) -> Result<bool> {
+        Ok(self.deliveries.settle(settlement))
+    }
+
+    fn add_try(&mut self, number: u64, made: &Try) -> Result<()> {
+        if let Some((_, tries)) = self.deliveries.rows.get_mut(&number) {
+            tries.push(made.clone());
+        }
+        Ok(())
+    }
+
+    fn open_deliveries(&mut self, each: &mut dyn FnMut(Due)) -> Result<()> {
+        let rows = self.deliveries.rows.values().map(|(row, _)| row);
+        rows.filter(|row| row.state == State::Pending)
+            .for_each(|row| each(row.due.clone()));
+        Ok(())
+    }
+
+    fn last_delivery(&mut self) -> Result<u64> {
+        let last = self.deliveries.rows.last_key_value();
+        Ok(last.map_or(0, |(&number, _)| number))
+    }
+
+    fn add_webhook_secret(
         &mut self,
-        delivery: u64,
-        _outcome: &delivery::Outcome,
-        next: delivery::Next,
+        endpoint: &EndpointId,
+        secret: &WebhookSecret,
+        previous_until: Timestamp,
     ) -> Result<()> {
-        match next {
-            delivery::Next::Again(at) => {
-                if let Some((due_at, tries, _)) = self.deliveries.get_mut(&delivery) {
-                    *due_at = at;
-                    *tries += 1;
-                }
-            }
-            delivery::Next::Delivered | delivery::Next::GaveUp => {
-                self.deliveries.remove(&delivery);
-            }
-        }
+        self.deliveries.add_secret(endpoint, secret, previous_until);
         Ok(())
     }
 

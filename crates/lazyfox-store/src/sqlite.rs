@@ -11,10 +11,10 @@ mod writer;
 use std::path::Path;
 
 use bytes::Bytes;
-use lazyfox_core::delivery;
-use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
 use lazyfox_core::job::Event;
 use lazyfox_core::time::Timestamp;
+use lazyfox_core::traffic::Traffic;
 
 use self::files::Held;
 use self::readers::Readers;
@@ -22,9 +22,10 @@ use self::rows::SqlRows;
 use self::writer::Writer;
 use crate::engine::Rows as _;
 use crate::{
-    Answer, Applied, Ask, Change, ChunksKept, Drained, Expired, Heartbeat, HolderEvent, Key,
-    LeaseMs, Leased, Loaded, NewJob, Outbox, Page, Parts, Purged, Query, Renewed, Store,
-    StoreError, Submitted, Survey,
+    Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
+    Heartbeat, HolderEvent, Key, LeaseMs, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts,
+    Purged, Query, Redelivery, Renewed, Settlement, Store, StoreError, Submitted, Survey,
+    WebhookSecret,
 };
 
 /// The database's name within the data directory.
@@ -87,7 +88,7 @@ impl KeyFile {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         files::make_dir(dir)?;
         Ok(Self {
-            rows: SqlRows::new(files::connect(dir)?),
+            rows: SqlRows::new(files::connect_for_keys(dir)?),
         })
     }
 
@@ -250,19 +251,52 @@ impl Store for SqliteStore {
             .call(Some(now), 0, move |engine| engine.prune(now, limit))
     }
 
-    fn outbox(&self, now: Timestamp, limit: usize) -> Answer<'_, Outbox> {
-        self.writer
-            .call(Some(now), 0, move |engine| engine.rows.outbox(now, limit))
+    fn outbox(&self, traffic: Traffic, now: Timestamp) -> Answer<'_, Outbox> {
+        self.writer.call(Some(now), 0, move |engine| {
+            Ok(engine.outbox(traffic.clone(), now))
+        })
     }
 
-    fn settle(
+    fn outgoing<'a>(&'a self, due: &'a Due, parts: Parts) -> Answer<'a, Option<Outgoing>> {
+        Box::pin(self.readers.outgoing(due, parts))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<u64>> {
+        self.writer
+            .call(None, 0, move |engine| engine.settle(&settlements))
+    }
+
+    fn deliveries(&self, query: DeliveryQuery) -> Answer<'_, DeliveryPage> {
+        Box::pin(self.readers.deliveries(query))
+    }
+
+    fn redeliver(
         &self,
-        delivery: u64,
-        outcome: delivery::Outcome,
-        next: delivery::Next,
+        endpoint: &EndpointId,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Redelivery>> {
+        let endpoint = endpoint.clone();
+        self.writer.call(Some(now), 0, move |engine| {
+            engine.redeliver(&endpoint, &deliveries, now)
+        })
+    }
+
+    fn webhook_secrets(&self, endpoint: &EndpointId) -> Answer<'_, Vec<WebhookSecret>> {
+        Box::pin(self.readers.webhook_secrets(endpoint.clone()))
+    }
+
+    fn add_webhook_secret(
+        &self,
+        endpoint: &EndpointId,
+        secret: WebhookSecret,
+        previous_until: Timestamp,
     ) -> Answer<'_, ()> {
+        let endpoint = endpoint.clone();
         self.writer.call(None, 0, move |engine| {
-            engine.rows.settle(delivery, &outcome, next)
+            engine
+                .rows
+                .add_webhook_secret(&endpoint, &secret, previous_until)
         })
     }
 

@@ -3,10 +3,12 @@
 mod auth;
 mod body;
 mod change;
+mod deliveries;
 mod error;
 mod handout;
 mod health;
 mod input;
+mod listen;
 mod ping;
 mod query;
 mod read;
@@ -17,6 +19,7 @@ mod stop;
 mod stream;
 mod submit;
 mod take;
+mod webhook_secret;
 
 use std::sync::Arc;
 
@@ -59,6 +62,20 @@ pub fn router(app: Arc<App>) -> Router {
             get(health::health).post(health::health),
         )
         .route("/v2/{endpoint}/requests", get(requests::requests))
+        .route("/v2/{endpoint}/deliveries", get(deliveries::deliveries))
+        .route("/v2/{endpoint}/deliveries/listen", get(listen::listen))
+        .route(
+            "/v2/{endpoint}/deliveries/redeliver",
+            post(deliveries::redeliver_range),
+        )
+        .route(
+            "/v2/{endpoint}/deliveries/{delivery}/redeliver",
+            post(deliveries::redeliver),
+        )
+        .route(
+            "/v2/{endpoint}/webhook-secret",
+            get(webhook_secret::list).post(webhook_secret::make),
+        )
         // What workers call.
         .route("/v2/{endpoint}/job-take/{worker}", get(take::take_one))
         .route(

@@ -1,11 +1,13 @@
 //! What every part of a running server shares, and the one place where a changed job is made known.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Event, Status};
+use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
+use lazyfox_core::traffic::{Bounds, Traffic};
 use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError};
 use tokio::sync::watch;
 
@@ -13,7 +15,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::keyring::KeyRing;
+use crate::listeners::Listeners;
 use crate::secrets::ServerKey;
+use crate::signing::Signing;
 use crate::wake::Wakes;
 
 /// Where log lines of single jobs go: thousands a second on a busy server, so `serve` leaves them out
@@ -36,13 +40,54 @@ pub struct App {
     pub key: ServerKey,
     /// The API keys.
     pub keys: KeyRing,
+    /// What deliveries are signed with.
+    pub signing: Signing,
+    /// Which deliveries are under way, and which hosts do not answer.
+    pub traffic: Mutex<Traffic>,
+    /// Who listens to deliveries.
+    pub listeners: Listeners,
     /// Where workers reach this server.
     pub worker_url: String,
+    /// Where clients reach this server.
+    pub public_url: String,
     /// Whether the server is being stopped.
     pub closing: watch::Sender<bool>,
 }
 
 impl App {
+    /// The parts of a server that has just come up. `own_url` is where it is reached, unless the
+    /// configuration knows better.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        key: ServerKey,
+        clock: Clock,
+        own_url: &str,
+    ) -> Self {
+        let url = |configured: &Option<String>| configured.as_deref().unwrap_or(own_url).to_owned();
+        let bounds = Bounds {
+            in_all: config.webhooks_at_once,
+            per_host: config.webhooks_per_host,
+            bytes: limits::WEBHOOKS_BYTES,
+        };
+        Self {
+            store,
+            clock,
+            wakes: Wakes::default(),
+            fleet: Fleet::default(),
+            key,
+            keys: KeyRing::default(),
+            signing: Signing::default(),
+            traffic: Mutex::new(Traffic::new(bounds)),
+            listeners: Listeners::default(),
+            worker_url: url(&config.worker_url),
+            public_url: url(&config.public_url),
+            closing: watch::Sender::new(false),
+            config,
+        }
+    }
+
     /// The time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -53,6 +98,11 @@ impl App {
     #[must_use]
     pub fn endpoint(&self, id: &EndpointId) -> Option<&Endpoint> {
         self.config.endpoints.get(id)
+    }
+
+    /// Which deliveries are under way, and which hosts do not answer.
+    pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the server is being stopped: no new jobs, no new waits.

@@ -2,6 +2,8 @@
 //!
 //! `config.default.toml` is the documentation and the defaults in one: a file of the user is laid over it.
 
+mod webhook;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::limits;
 use lazyfox_core::policy::Defaults;
+use lazyfox_core::reach::AllowList;
 use lazyfox_core::scale::{Scaler, Settings};
 use serde::Deserialize;
+
+use self::webhook::WebhookTable;
+pub use self::webhook::Webhooks;
+use crate::webhooks::target::Rules;
 
 /// Every setting with its default and its meaning.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -29,8 +36,16 @@ pub struct Config {
     pub auth: Auth,
     /// Where workers reach this server; `None` is the address that it listens on.
     pub worker_url: Option<String>,
+    /// Where clients reach this server, for links; `None` is the address that it listens on.
+    pub public_url: Option<String>,
     /// Bounds of what is sent.
     pub bounds: Bounds,
+    /// Where webhooks may go.
+    pub webhook_rules: Rules,
+    /// Webhooks under way at once.
+    pub webhooks_at_once: usize,
+    /// Webhooks under way at once to one host.
+    pub webhooks_per_host: usize,
     /// How long running jobs may take to finish when the server is stopped.
     pub shutdown_ms: u64,
     /// Whether workers that an earlier run of this server started go on. In `dev` they do not: the
@@ -92,6 +107,8 @@ pub struct Endpoint {
     pub init_timeout_ms: u64,
     /// Failed starts in a row after which waiting jobs fail; 0 is never.
     pub fail_after_starts: u32,
+    /// How its webhooks are delivered.
+    pub webhooks: Webhooks,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,6 +127,11 @@ struct ServerTable {
     store: Option<StoreKind>,
     auth: Option<Auth>,
     worker_url: Option<String>,
+    public_url: Option<String>,
+    webhook_allow: Option<Vec<String>>,
+    webhook_odd_ports: Option<Vec<u16>>,
+    webhooks_at_once: Option<usize>,
+    webhooks_per_host: Option<usize>,
     run_body_bytes: Option<usize>,
     runsync_body_bytes: Option<usize>,
     result_bytes: Option<usize>,
@@ -137,6 +159,7 @@ struct EndpointTable {
     retries_max: Option<u32>,
     lease_s: Option<u64>,
     fail_after_starts: Option<u32>,
+    webhook: WebhookTable,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -230,6 +253,11 @@ impl ServerTable {
             store: self.store.or(below.store),
             auth: self.auth.or(below.auth),
             worker_url: self.worker_url.or(below.worker_url),
+            public_url: self.public_url.or(below.public_url),
+            webhook_allow: self.webhook_allow.or(below.webhook_allow),
+            webhook_odd_ports: self.webhook_odd_ports.or(below.webhook_odd_ports),
+            webhooks_at_once: self.webhooks_at_once.or(below.webhooks_at_once),
+            webhooks_per_host: self.webhooks_per_host.or(below.webhooks_per_host),
             run_body_bytes: self.run_body_bytes.or(below.run_body_bytes),
             runsync_body_bytes: self.runsync_body_bytes.or(below.runsync_body_bytes),
             result_bytes: self.result_bytes.or(below.result_bytes),
@@ -248,6 +276,14 @@ impl ServerTable {
             );
             Ok(value)
         };
+        let at_once = within(
+            "server.webhooks_at_once",
+            self.webhooks_at_once,
+            4,
+            limits::WEBHOOKS_AT_ONCE_MAX,
+        )?;
+        let most = limits::WEBHOOKS_AT_ONCE_MAX;
+        let per_host = within("server.webhooks_per_host", self.webhooks_per_host, 1, most)?;
         let longest_s = limits::SHUTDOWN_MS_MAX / 1000;
         let shutdown_s = within("server.shutdown_s", self.shutdown_s, 0, longest_s)?;
         Ok(Config {
@@ -256,17 +292,45 @@ impl ServerTable {
             store: need("store", self.store)?,
             auth: need("auth", self.auth)?,
             worker_url: self.worker_url.filter(|url| !url.is_empty()),
+            public_url: self.public_url.map(public_url).transpose()?.flatten(),
             bounds: Bounds {
                 run_body: bytes("run_body_bytes", self.run_body_bytes)?,
                 runsync_body: bytes("runsync_body_bytes", self.runsync_body_bytes)?,
                 result: bytes("result_bytes", self.result_bytes)?,
                 chunk: bytes("chunk_bytes", self.chunk_bytes)?,
             },
+            webhook_rules: rules(self.webhook_allow, self.webhook_odd_ports)?,
+            webhooks_at_once: at_once,
+            webhooks_per_host: per_host.min(at_once),
             shutdown_ms: shutdown_s * 1000,
             keep_workers: true,
             endpoints,
         })
     }
+}
+
+/// A base for links, without a slash at its end; `None` when it is left empty.
+fn public_url(text: String) -> Result<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_http = text
+        .parse::<url::Url>()
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none());
+    ensure!(
+        is_http,
+        "server.public_url is {text:?}, it should be an http or https URL such as https://jobs.example.org"
+    );
+    Ok(Some(text.trim_end_matches('/').to_owned()))
+}
+
+fn rules(allow: Option<Vec<String>>, odd_ports: Option<Vec<u16>>) -> Result<Rules> {
+    let allow = need("webhook_allow", allow)?;
+    let allow = AllowList::parse(allow.iter().map(String::as_str));
+    Ok(Rules {
+        allow: allow.context("server.webhook_allow")?,
+        odd_ports: need("webhook_odd_ports", odd_ports)?,
+    })
 }
 
 impl EndpointTable {
@@ -290,6 +354,7 @@ impl EndpointTable {
             retries_max: self.retries_max.or(below.retries_max),
             lease_s: self.lease_s.or(below.lease_s),
             fail_after_starts: self.fail_after_starts.or(below.fail_after_starts),
+            webhook: self.webhook.over(below.webhook),
         }
     }
 
@@ -328,6 +393,7 @@ impl EndpointTable {
                 * 1000,
             retries_max: within("retries_max", self.retries_max, 0, limits::RETRIES_MAX)?,
             ttl_expiry_forgets: need("ttl_expiry", self.ttl_expiry)? == TtlExpiry::NotFound,
+            webhook_on_cancel: self.webhook.on_cancel()?,
         };
         Ok(Endpoint {
             command: self.command,
@@ -343,6 +409,7 @@ impl EndpointTable {
             lease_ms: within("lease_s", self.lease_s, limits::LEASE_MS_MIN / 1000, 3600)? * 1000,
             init_timeout_ms: within("init_timeout_s", self.init_timeout_s, 1, 86_400)? * 1000,
             fail_after_starts: need("fail_after_starts", self.fail_after_starts)?,
+            webhooks: self.webhook.finish()?,
         })
     }
 }

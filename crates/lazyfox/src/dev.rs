@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lazyfox_core::id::EndpointId;
+use lazyfox_core::reach::AllowList;
 use lazyfox_core::scale::Settings;
 
 use self::terminal::Terminal;
@@ -22,6 +23,7 @@ use crate::config::{Auth, Config, Endpoint};
 use crate::python_env;
 use crate::server::{self, Server};
 use crate::signals::{End, Signals};
+use crate::webhooks::target::Rules;
 
 /// How long running jobs may take to finish when nobody is there to end the wait: the time that a server
 /// has by default.
@@ -210,13 +212,20 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
         fail_after_starts: 1,
         ..shipped
     };
+    let empty = Config::empty();
+    let shipped_rules = empty.webhook_rules.clone();
     let config = Config {
         listen: listen.to_owned(),
         data,
         keep_workers: false,
         auth: if loopback { Auth::None } else { Auth::Keys },
+        // What is developed against runs beside it.
+        webhook_rules: Rules {
+            allow: AllowList::parse(["127.0.0.0/8", "::1"])?,
+            ..shipped_rules
+        },
         endpoints: BTreeMap::from([(endpoint.clone(), settings)]),
-        ..Config::empty()
+        ..empty
     };
     Ok((config, endpoint))
 }

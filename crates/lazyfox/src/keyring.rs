@@ -34,6 +34,8 @@ pub enum Need {
     Read,
     /// To submit, cancel, retry, purge.
     Write,
+    /// To change what holds for an endpoint's other callers too.
+    Admin,
 }
 
 impl KeyRing {
@@ -83,7 +85,7 @@ pub fn allows(key: &Key, endpoint: &EndpointId, need: Need) -> bool {
         .is_none_or(|names| names.contains(endpoint));
     match key.access {
         Access::Admin => true,
-        Access::ReadWrite => here,
+        Access::ReadWrite => here && need != Need::Admin,
         Access::ReadOnly => here && need == Need::Read,
     }
 }

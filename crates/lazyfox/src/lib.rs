@@ -19,6 +19,8 @@ pub mod passes;
 
 pub mod fleet;
 pub mod keyring;
+pub mod listeners;
+pub mod signing;
 pub mod wake;
 
 pub mod providers;
@@ -30,6 +32,7 @@ pub mod clock;
 pub mod python_env;
 pub mod secrets;
 
+mod events;
 mod json;
 mod signals;
 mod views;

@@ -23,6 +23,9 @@ use crate::webhooks::Sender;
 
 /// A pass under load is woken by every job; it looks at all of them at once, so seldom is enough.
 const GAP: Duration = Duration::from_millis(25);
+/// Every delivery wakes its pass twice, and what came of tries is kept once a round: rounds that are
+/// shorter make more commits of the same work, which jobs wait for (docs/performance.md).
+const DELIVERY_GAP: Duration = Duration::from_millis(5);
 /// When a pass is tried again after the store could not answer.
 const AFTER_ERROR_MS: u64 = 1_000;
 
@@ -36,12 +39,15 @@ pub fn start(
     let mut loops = JoinSet::new();
     let (a, p) = (Arc::clone(app), Arc::clone(provider));
     loops.spawn(async move {
-        repeat(&a, &a.wakes.scale, "scale", || scale::scale_once(&a, &*p)).await;
+        repeat(&a, &a.wakes.scale, "scale", GAP, || {
+            scale::scale_once(&a, &*p)
+        })
+        .await;
     });
     let a = Arc::clone(app);
     loops.spawn(async move {
         let expiry = expire::Expiry::default();
-        repeat(&a, &a.wakes.deadlines, "expire", || {
+        repeat(&a, &a.wakes.deadlines, "expire", GAP, || {
             expire::expire_once(&a, &expiry)
         })
         .await;
@@ -49,12 +55,12 @@ pub fn start(
     let a = Arc::clone(app);
     loops.spawn(async move {
         let never = Notify::new();
-        repeat(&a, &never, "prune", || prune::prune_once(&a)).await;
+        repeat(&a, &never, "prune", GAP, || prune::prune_once(&a)).await;
     });
     let a = Arc::clone(app);
-    let deliveries = Arc::new(deliver::Deliveries::new(sender));
+    let deliveries = deliver::Deliveries::new(sender);
     loops.spawn(async move {
-        repeat(&a, &a.wakes.outbox, "deliver", || {
+        repeat(&a, &a.wakes.outbox, "deliver", DELIVERY_GAP, || {
             deliver::deliver_once(&a, &deliveries)
         })
         .await;
@@ -64,7 +70,7 @@ pub fn start(
 }
 
 /// Calls a pass for ever: when it is woken, and at the time that it asked for.
-async fn repeat<F, R>(app: &App, woken: &Notify, name: &'static str, pass: F)
+async fn repeat<F, R>(app: &App, woken: &Notify, name: &'static str, gap: Duration, pass: F)
 where
     F: Fn() -> R,
     R: Future<Output = Result<Timestamp, StoreError>>,
@@ -77,7 +83,7 @@ where
                 app.now().plus_ms(AFTER_ERROR_MS)
             }
         };
-        tokio::time::sleep(GAP).await;
+        tokio::time::sleep(gap).await;
         tokio::select! {
             () = woken.notified() => {}
             () = app.clock.sleep_until(again_at) => {}

@@ -1,4 +1,5 @@
-//! The server's own secret and what is made of it: sealed `s3Config`s and workers' tokens.
+//! The server's own secret and what is made of it: sealed `s3Config`s and webhook secrets, and workers'
+//! tokens.
 
 use std::fs;
 use std::io::Write as _;
@@ -20,10 +21,11 @@ pub const KEY_FILE: &str = "server.key";
 const NONCE_BYTES: usize = 12;
 
 /// What only this server knows. Backups of the data directory must hold it: without it, sealed
-/// `s3Config`s are lost and workers that outlived the server are strangers.
+/// `s3Config`s and webhook secrets are lost and workers that outlived the server are strangers.
 #[derive(Clone)]
 pub struct ServerKey {
-    sealing: Key,
+    s3_configs: Key,
+    webhook_secrets: Key,
     tokens: [u8; 32],
 }
 
@@ -77,7 +79,8 @@ impl ServerKey {
                 .into()
         };
         Self {
-            sealing: Key::from(derived("s3Config")),
+            s3_configs: Key::from(derived("s3Config")),
+            webhook_secrets: Key::from(derived("webhook secrets")),
             tokens: derived("worker tokens"),
         }
     }
@@ -85,29 +88,25 @@ impl ServerKey {
     /// Encrypts a job's credentials. They can only be opened as this job's.
     #[must_use]
     pub fn seal(&self, job: JobId, secret: &[u8]) -> Vec<u8> {
-        let nonce: [u8; NONCE_BYTES] = clock::random();
-        let payload = Payload {
-            msg: secret,
-            aad: &job.to_bytes(),
-        };
-        let sealed = ChaCha20Poly1305::new(&self.sealing)
-            .encrypt(&Nonce::from(nonce), payload)
-            .expect("a short message can always be encrypted");
-        [&nonce[..], &sealed].concat()
+        seal(&self.s3_configs, &job.to_bytes(), secret)
     }
 
     /// Decrypts what [`ServerKey::seal`] made; `None` when it was made with another key.
     #[must_use]
     pub fn open(&self, job: JobId, sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES)?;
-        let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
-        let payload = Payload {
-            msg: sealed,
-            aad: &job.to_bytes(),
-        };
-        ChaCha20Poly1305::new(&self.sealing)
-            .decrypt(&Nonce::from(nonce), payload)
-            .ok()
+        open(&self.s3_configs, &job.to_bytes(), sealed)
+    }
+
+    /// Encrypts a webhook secret. It can only be opened as this endpoint's.
+    #[must_use]
+    pub fn seal_webhook_secret(&self, endpoint: &EndpointId, secret: &[u8]) -> Vec<u8> {
+        seal(&self.webhook_secrets, endpoint.as_str().as_bytes(), secret)
+    }
+
+    /// Decrypts what [`ServerKey::seal_webhook_secret`] made; `None` when it was made with another key.
+    #[must_use]
+    pub fn open_webhook_secret(&self, endpoint: &EndpointId, sealed: &[u8]) -> Option<Vec<u8>> {
+        open(&self.webhook_secrets, endpoint.as_str().as_bytes(), sealed)
     }
 
     /// The token of a worker: it takes and reports jobs of its endpoint under its own name, nothing
@@ -143,6 +142,30 @@ impl ServerKey {
         mac.expect("any length of key will do")
             .chain_update(format!("{endpoint}/{worker}"))
     }
+}
+
+fn seal(key: &Key, owner: &[u8], secret: &[u8]) -> Vec<u8> {
+    let nonce: [u8; NONCE_BYTES] = clock::random();
+    let payload = Payload {
+        msg: secret,
+        aad: owner,
+    };
+    let sealed = ChaCha20Poly1305::new(key)
+        .encrypt(&Nonce::from(nonce), payload)
+        .expect("a short message can always be encrypted");
+    [&nonce[..], &sealed].concat()
+}
+
+fn open(key: &Key, owner: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES)?;
+    let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
+    let payload = Payload {
+        msg: sealed,
+        aad: owner,
+    };
+    ChaCha20Poly1305::new(key)
+        .decrypt(&Nonce::from(nonce), payload)
+        .ok()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -182,6 +205,20 @@ mod tests {
         assert_eq!(key.open(job(2), &sealed), None);
         assert_eq!(ServerKey::ephemeral().open(job(1), &sealed), None);
         assert_eq!(key.open(job(1), b"short"), None);
+    }
+
+    #[test]
+    fn webhook_secrets_open_only_for_their_endpoint() {
+        let key = ServerKey::ephemeral();
+        let [a, b]: [EndpointId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
+        let sealed = key.seal_webhook_secret(&a, b"secret");
+        assert_eq!(
+            key.open_webhook_secret(&a, &sealed).as_deref(),
+            Some(&b"secret"[..])
+        );
+        assert_eq!(key.open_webhook_secret(&b, &sealed), None);
+        // One kind of secret cannot be passed off as the other.
+        assert_eq!(key.open(job(1), &key.seal_webhook_secret(&a, b"x")), None);
     }
 
     #[test]

@@ -25,14 +25,12 @@ use crate::api;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Auth, Config, StoreKind};
-use crate::fleet::Fleet;
-use crate::keyring::KeyRing;
 use crate::passes;
 use crate::providers::process::ProcessProvider;
 use crate::providers::{Found, Output, Provider, Stop};
 use crate::secrets::ServerKey;
-use crate::wake::Wakes;
 use crate::webhooks::Sender;
+use crate::webhooks::lookup::SystemLookup;
 
 /// How long a connection may take to send a request's head, which is also how long it may be idle.
 /// Workers that find their idle connection closed at the moment of a post lose the result, and they drop
@@ -40,6 +38,8 @@ use crate::webhooks::Sender;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long connections may take to send what they have when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long webhooks that are under way may take to be answered when the server ends.
+const LAST_TRIES: Duration = Duration::from_secs(2);
 /// How long idle workers may take to exit by themselves when the server is stopped.
 const LAST_EXITS: Duration = Duration::from_secs(3);
 /// How long killed workers may take to be gone.
@@ -75,21 +75,8 @@ impl Server {
         config.check_address(address)?;
         let now = clock.now();
         let (store, key) = open_store(&config, now).await?;
-        let worker_url = config
-            .worker_url
-            .clone()
-            .unwrap_or_else(|| reachable(address));
-        let app = Arc::new(App {
-            store,
-            clock: clock.clone(),
-            wakes: Wakes::default(),
-            fleet: Fleet::default(),
-            key,
-            keys: KeyRing::default(),
-            worker_url,
-            closing: watch::Sender::new(false),
-            config,
-        });
+        let own_url = reachable(address);
+        let app = Arc::new(App::new(config, store, key, clock.clone(), &own_url));
         let (ends, ended) = tokio::sync::mpsc::unbounded_channel();
         let workers_dir = app.config.data.join("workers");
         let provider: Arc<dyn Provider> = Arc::new(ProcessProvider::open(
@@ -102,7 +89,13 @@ impl Server {
         for found in provider.list() {
             take_over(&app, &*provider, found).await;
         }
-        let passes = passes::start(&app, &provider, ended, Sender::new()?);
+        for endpoint in app.config.endpoints.keys() {
+            let (store, key) = (&*app.store, &app.key);
+            app.signing.make_first(store, key, endpoint, now).await?;
+        }
+        let rules = app.config.webhook_rules.clone();
+        let sender = Sender::new(rules, Arc::new(SystemLookup::default()))?;
+        let passes = passes::start(&app, &provider, ended, sender);
         let ending = watch::Sender::new(false);
         let router = api::router(Arc::clone(&app));
         let accepting = tokio::spawn(accept(listener, router, ending.subscribe()));
@@ -134,6 +127,7 @@ impl Server {
     /// finish until `patience` is over, then workers are ended and their jobs wait again.
     pub async fn stop(mut self, patience: impl Future<Output = ()>) {
         self.app.closing.send_replace(true);
+        self.app.listeners.close();
         self.app.fleet.retire_all("the server is being stopped");
         self.app.wakes.scale.notify_one();
         tokio::select! {
@@ -145,7 +139,12 @@ impl Server {
         }
         self.end_workers().await;
         self.ending.send_replace(true);
-        let _ = tokio::time::timeout(LAST_WORDS * 2, &mut self.accepting).await;
+        // What is under way and not noted is sent again by the next server.
+        self.app.traffic().close();
+        let _ = tokio::join!(
+            tokio::time::timeout(LAST_WORDS * 2, &mut self.accepting),
+            tokio::time::timeout(LAST_TRIES, until_delivered(&self.app)),
+        );
         self.passes.shutdown().await;
         // The store's last reference goes with the app: its thread commits what it was given.
     }
@@ -181,6 +180,12 @@ impl Server {
         if tokio::time::timeout(LAST_ENDS, gone).await.is_err() {
             tracing::warn!("some workers are not gone yet; the next start will find them");
         }
+    }
+}
+
+async fn until_delivered(app: &App) {
+    while app.traffic().under_way() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -2,14 +2,16 @@
 
 use axum::response::Response;
 use bytes::Bytes;
+use lazyfox_core::delivery::Try;
 use lazyfox_core::id::JobId;
 use lazyfox_core::job::{Job, Status};
-use lazyfox_store::Loaded;
+use lazyfox_store::{Delivery, Loaded, Outgoing};
 use serde_json::value::RawValue;
 
-use crate::json::Object;
+use crate::json::{self, Object};
+use crate::webhooks::target;
 
-/// The job object of `/status`, `/runsync`, `/status-sync` and of webhooks.
+/// The job object of `/status`, `/runsync` and `/status-sync`.
 pub(crate) fn job(loaded: &Loaded) -> Object {
     let output = loaded.output.as_deref();
     let mut object = Object::with_payload(output.map_or(0, <[u8]>::len));
@@ -17,13 +19,20 @@ pub(crate) fn job(loaded: &Loaded) -> Object {
     object
 }
 
-/// What a webhook receives: the job object with its input and the webhook's own URL.
-pub(crate) fn webhook(loaded: &Loaded, url: &str) -> Bytes {
-    let mut object = job(loaded);
+/// What a webhook receives: the job object with its input and the webhook's own URL. What is too large is
+/// left out, and a link says where it is.
+pub(crate) fn webhook(outgoing: &Outgoing, status_url: Option<&str>) -> Bytes {
+    let loaded = &outgoing.loaded;
+    let payloads = [&loaded.output, &loaded.input].into_iter().flatten();
+    let mut object = Object::with_payload(payloads.map(Bytes::len).sum());
+    fields(&mut object, &loaded.job, loaded.output.as_deref());
+    if let Some(url) = status_url {
+        object.string("statusUrl", url);
+    }
     if let Some(input) = &loaded.input {
         object.raw("input", input);
     }
-    object.string("webhook", url);
+    object.string("webhook", &outgoing.url);
     object.into_bytes()
 }
 
@@ -65,6 +74,45 @@ fn fields(object: &mut Object, job: &Job, output: Option<&[u8]>) {
     if let Some(end) = end {
         object.number("completedAt", end.at.as_ms());
     }
+}
+
+/// A try of a delivery, within whatever object it stands in.
+pub(crate) fn try_fields(object: &mut Object, made: &Try) {
+    object.number("durationMs", made.duration_ms);
+    if let Some(status) = made.status {
+        object.number("status", u32::from(status));
+    }
+    if let Some(answer) = made.answer.as_deref().filter(|it| !it.is_empty()) {
+        object.string("answer", answer);
+    }
+    if let Some(error) = &made.error {
+        object.string("error", error);
+    }
+}
+
+/// A delivery for a list. `hold` says why it waits though it is due.
+pub(crate) fn delivery(delivery: &Delivery, hold: Option<&str>) -> Object {
+    let mut object = Object::new();
+    object.string("id", &delivery.id.to_string());
+    object.string("job", &delivery.id.job.to_string());
+    object.string("state", delivery.state.as_str());
+    object.string("url", &target::shown(&delivery.webhook.url));
+    object.number("bytes", delivery.bytes);
+    object.number("createdAt", delivery.created_at.as_ms());
+    if let Some(due_at) = delivery.due_at {
+        object.number("nextTryAt", due_at.as_ms());
+        if let Some(hold) = hold {
+            object.string("hold", hold);
+        }
+    }
+    let tries = json::array(delivery.tries.iter().map(|made| {
+        let mut object = Object::new();
+        object.number("at", made.at.as_ms());
+        try_fields(&mut object, made);
+        object.into_bytes()
+    }));
+    object.raw("tries", &tries);
+    object
 }
 
 /// The worker SDK packs the traceback of a handler as a JSON object in a string.

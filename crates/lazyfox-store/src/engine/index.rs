@@ -8,6 +8,7 @@ use lazyfox_core::job::{Attempt, Counter, Job, State};
 use lazyfox_core::scale::Demand;
 use lazyfox_core::time::Timestamp;
 
+use super::open::OpenDeliveries;
 use super::{Result, Rows, Seq};
 use crate::{LeaseMs, Survey};
 
@@ -21,6 +22,7 @@ pub(crate) struct Index {
     held: HashMap<WorkerId, BTreeSet<Seq>>,
     chunk_bytes: HashMap<Seq, usize>,
     moved: BTreeSet<(EndpointId, Counter)>,
+    pub(super) open: OpenDeliveries,
 }
 
 #[derive(Default)]
@@ -75,6 +77,8 @@ impl Index {
                 .insert(counter, value);
         }
         index.chunk_bytes = rows.chunk_bytes()?.into_iter().collect();
+        index.open = OpenDeliveries::with_last(rows.last_delivery()?);
+        rows.open_deliveries(&mut |due| index.open.enter(&due))?;
         Ok(index)
     }
 

@@ -11,10 +11,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::StoreError;
 
 /// Migration n brings the format from n to n + 1. Append only: a database of any age passes through.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_jobs.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/0001_jobs.sql"),
+    include_str!("../../migrations/0002_deliveries.sql"),
+];
 
 /// The format that this program writes: as many migrations as there are.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 const _: () = assert!(MIGRATIONS.len() == FORMAT as usize);
 
 /// Marks the file as ours ("lzfx"), so that another program's database is never migrated.
@@ -90,6 +93,19 @@ pub(super) fn hold(dir: &Path) -> Result<Held, StoreError> {
 
 /// Opens a directory's database for writing and brings it to the present format.
 pub(super) fn connect(dir: &Path) -> Result<Connection, StoreError> {
+    connect_and(dir, |_| true)
+}
+
+/// The same for who only wants the keys. They are where they were in every format, and a server of an
+/// earlier release may be running on what is there: so it stays as it is, unless there is nothing yet.
+pub(super) fn connect_for_keys(dir: &Path) -> Result<Connection, StoreError> {
+    connect_and(dir, |pending| pending == MIGRATIONS)
+}
+
+fn connect_and(
+    dir: &Path,
+    migrates: impl FnOnce(&[&str]) -> bool,
+) -> Result<Connection, StoreError> {
     let path = &dir.join(super::DATABASE);
     // One at a time: the server and `lazyfox key` may both find no database yet, and SQLite does not wait
     // where two make a WAL at once. Where a directory cannot be locked, trying again helps too.
@@ -112,7 +128,9 @@ pub(super) fn connect(dir: &Path) -> Result<Connection, StoreError> {
     // Before anything that writes: what is not ours stays as it is.
     let pending = pending(path, &connection)?;
     configure(&connection).map_err(|e| explain(path, &e))?;
-    migrate(&mut connection, pending).map_err(|e| explain(path, &e))?;
+    if migrates(pending) {
+        migrate(&mut connection, pending).map_err(|e| explain(path, &e))?;
+    }
     Ok(connection)
 }
 

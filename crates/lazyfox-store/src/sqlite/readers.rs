@@ -8,7 +8,10 @@ use rusqlite::Connection;
 
 use super::{files, rows};
 use crate::engine::Result;
-use crate::{Key, Loaded, Page, Parts, Query, StoreError};
+use crate::{
+    DeliveryPage, DeliveryQuery, Due, Key, Loaded, Outgoing, Page, Parts, Query, StoreError,
+    WebhookSecret,
+};
 
 /// Two for the cores of a small machine, and as many again for long lists.
 const CONNECTIONS: usize = 4;
@@ -17,7 +20,7 @@ const CONNECTIONS: usize = 4;
 const LISTS: usize = 2;
 const _: () = assert!(LISTS < CONNECTIONS);
 
-/// Outputs up to this size are read on the caller's thread: with the page in memory that takes less
+/// Payloads up to this size are read on the caller's thread: with the page in memory that takes less
 /// than handing the work to another thread and back.
 const IN_PLACE_BYTES: usize = 64 * 1024;
 
@@ -76,6 +79,31 @@ impl Readers {
         let closed = |_| StoreError::Unavailable("the store is shut down".to_owned());
         let _turn = self.lists.acquire().await.map_err(closed)?;
         self.elsewhere(move |connection| rows::list(connection, &query))
+            .await
+    }
+
+    pub(super) async fn outgoing(&self, due: &Due, parts: Parts) -> Result<Option<Outgoing>> {
+        let number = due.number;
+        if due.bytes <= IN_PLACE_BYTES as u64 {
+            return self
+                .pool
+                .with(|connection| rows::outgoing(connection, number, parts))
+                .await;
+        }
+        self.elsewhere(move |connection| rows::outgoing(connection, number, parts))
+            .await
+    }
+
+    pub(super) async fn deliveries(&self, query: DeliveryQuery) -> Result<DeliveryPage> {
+        let closed = |_| StoreError::Unavailable("the store is shut down".to_owned());
+        let _turn = self.lists.acquire().await.map_err(closed)?;
+        self.elsewhere(move |connection| rows::deliveries(connection, &query))
+            .await
+    }
+
+    pub(super) async fn webhook_secrets(&self, endpoint: EndpointId) -> Result<Vec<WebhookSecret>> {
+        self.pool
+            .with(|connection| rows::webhook_secrets(connection, &endpoint))
             .await
     }
 

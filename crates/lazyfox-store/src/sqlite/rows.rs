@@ -1,20 +1,22 @@
 //! Jobs as rows: the only place that knows the encoding.
 
+mod deliveries;
 mod keys;
 mod read;
 
 use bytes::Bytes;
-use lazyfox_core::delivery;
+use lazyfox_core::delivery::Try;
 use lazyfox_core::id::{EndpointId, JobId};
 use lazyfox_core::job::{Counter, Job};
 use lazyfox_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+pub(super) use self::deliveries::{deliveries, outgoing, webhook_secrets};
 pub(super) use self::keys::keys;
 use self::read::{COLUMNS, job_of, ms};
 pub(super) use self::read::{Load, list, load};
-use crate::engine::{Result, Rows, Seq};
-use crate::{Delivery, Key, NewJob, Outbox, StoreError};
+use crate::engine::{DeliveryRow, Forgettable, Result, Rows, Seq};
+use crate::{Due, Key, NewJob, Settlement, StoreError, WebhookSecret};
 
 /// The writer's connection. A transaction begins with the first write of a group.
 pub(super) struct SqlRows {
@@ -138,10 +140,10 @@ impl Rows for SqlRows {
         self.write(
             "INSERT INTO jobs (seq, id, endpoint, status, created_at, queued_at, expires_at,
                  expiry_is_hard, awaited, retries, execution_timeout, ttl, ttl_given, low_priority,
-                 retries_max, retention, retention_sync, ttl_expiry_forgets, webhook,
-                 idempotency_key, fingerprint)
+                 retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel,
+                 webhook, webhook_host, idempotency_key, fingerprint)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                 ?18, ?19, ?20, ?21)",
+                 ?18, ?19, ?20, ?21, ?22, ?23)",
             params![
                 key(seq),
                 job.id.to_bytes(),
@@ -161,7 +163,9 @@ impl Rows for SqlRows {
                 ms(terms.retention_ms),
                 ms(terms.retention_sync_ms),
                 terms.ttl_expiry_forgets,
-                webhook,
+                terms.webhook_on_cancel,
+                webhook.as_ref().map(|it| &it.url),
+                webhook.as_ref().map_or("", |it| &it.host),
                 idempotency.as_ref().map(|it| &it.key),
                 idempotency.as_ref().map(|it| &it.fingerprint[..]),
             ],
@@ -259,15 +263,17 @@ impl Rows for SqlRows {
         Ok(())
     }
 
-    fn delete(&mut self, seq: Seq) -> Result<()> {
+    fn delete(&mut self, job: Forgettable) -> Result<()> {
+        if job.has_webhook {
+            self.delete_deliveries(job.seq)?;
+        }
         for sql in [
             "DELETE FROM jobs WHERE seq = ?1",
             "DELETE FROM inputs WHERE seq = ?1",
             "DELETE FROM outputs WHERE seq = ?1",
             "DELETE FROM chunks WHERE seq = ?1",
-            "DELETE FROM deliveries WHERE seq = ?1",
         ] {
-            self.write(sql, [key(seq)])?;
+            self.write(sql, [key(job.seq)])?;
         }
         Ok(())
     }
@@ -367,112 +373,73 @@ impl Rows for SqlRows {
         rows.collect::<rusqlite::Result<_>>().map_err(unavailable)
     }
 
-    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Seq>> {
+    fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Forgettable>> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT seq FROM jobs WHERE forget_at <= ?1 AND NOT EXISTS
-                     (SELECT 1 FROM deliveries WHERE deliveries.seq = jobs.seq
-                      AND due_at IS NOT NULL)
+                "SELECT seq, webhook IS NOT NULL FROM jobs WHERE forget_at <= ?1
                  ORDER BY forget_at, seq LIMIT ?2",
             )
             .map_err(unavailable)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = statement
             .query_map([now.as_ms(), limit], |row| {
-                Ok(row.get::<_, i64>(0)?.cast_unsigned())
+                Ok(Forgettable {
+                    seq: row.get::<_, i64>(0)?.cast_unsigned(),
+                    has_webhook: row.get(1)?,
+                })
             })
             .map_err(unavailable)?;
         rows.collect::<rusqlite::Result<_>>().map_err(unavailable)
     }
 
-    fn add_delivery(&mut self, seq: Seq, due_at: Timestamp) -> Result<()> {
+    fn postpone(&mut self, seq: Seq, until: Timestamp) -> Result<()> {
         self.write(
-            "INSERT INTO deliveries (seq, due_at) VALUES (?1, ?2)",
-            params![key(seq), due_at.as_ms()],
+            "UPDATE jobs SET forget_at = max(forget_at, ?2) WHERE seq = ?1",
+            [key(seq), until.as_ms()],
         )?;
         Ok(())
     }
 
-    fn withdraw_delivery(&mut self, seq: Seq) -> Result<()> {
-        self.write(
-            "UPDATE deliveries SET due_at = NULL, last = 'withdrawn: the job was retried'
-             WHERE seq = ?1 AND due_at IS NOT NULL",
-            [key(seq)],
-        )?;
-        Ok(())
+    fn add_delivery(&mut self, number: u64, seq: Seq, job: &Job, now: Timestamp) -> Result<Due> {
+        self.insert_delivery(number, seq, job, now)
     }
 
-    fn outbox(&mut self, now: Timestamp, limit: usize) -> Result<Outbox> {
-        let due = {
-            let mut statement = self
-                .connection
-                .prepare_cached(
-                    "SELECT deliveries.id, due_at, tries, jobs.webhook, jobs.seq
-                     FROM deliveries JOIN jobs USING (seq)
-                     WHERE due_at IS NOT NULL ORDER BY due_at, deliveries.id LIMIT ?1",
-                )
-                .map_err(unavailable)?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-            let rows = statement
-                .query_map([limit], |row| {
-                    Ok((
-                        row.get(0)?,
-                        row.get(1)?,
-                        row.get(2)?,
-                        row.get(3)?,
-                        row.get(4)?,
-                    ))
-                })
-                .map_err(unavailable)?;
-            rows.collect::<rusqlite::Result<Vec<(i64, i64, u32, Option<String>, i64)>>>()
-                .map_err(unavailable)?
-        };
-        let mut outbox = Outbox {
-            deliveries: Vec::new(),
-            next: Timestamp::NEVER,
-        };
-        for (id, due_at, tries, url, seq) in due {
-            let due_at = Timestamp::from_ms(due_at);
-            if due_at > now || outbox.deliveries.len() == limit {
-                outbox.next = due_at;
-                break;
-            }
-            let job = self.by_seq(seq.cast_unsigned())?.ok_or_else(|| {
-                StoreError::Corrupt(format!("job number {seq} has a delivery but no record"))
-            })?;
-            let (id, url) = (id.cast_unsigned(), url.unwrap_or_default());
-            outbox.deliveries.push(Delivery {
-                id,
-                url,
-                tries,
-                job,
-            });
-        }
-        Ok(outbox)
+    fn delivery(&mut self, number: u64) -> Result<Option<DeliveryRow>> {
+        self.select_delivery(number)
     }
 
-    fn settle(
+    fn deliveries_of(&mut self, seq: Seq) -> Result<Vec<DeliveryRow>> {
+        self.select_deliveries_of(seq)
+    }
+
+    fn update_delivery(&mut self, row: &DeliveryRow) -> Result<()> {
+        self.write_delivery(row)
+    }
+
+    fn settle(&mut self, settlement: &Settlement) -> Result<bool> {
+        self.settle_delivery(settlement)
+    }
+
+    fn add_try(&mut self, number: u64, made: &Try) -> Result<()> {
+        self.insert_try(number, made)
+    }
+
+    fn open_deliveries(&mut self, each: &mut dyn FnMut(Due)) -> Result<()> {
+        self.scan_open(each)
+    }
+
+    fn last_delivery(&mut self) -> Result<u64> {
+        self.max_delivery()
+    }
+
+    fn add_webhook_secret(
         &mut self,
-        delivery: u64,
-        outcome: &delivery::Outcome,
-        next: delivery::Next,
+        endpoint: &EndpointId,
+        secret: &WebhookSecret,
+        previous_until: Timestamp,
     ) -> Result<()> {
-        let last = match outcome {
-            delivery::Outcome::Answered(status) => format!("answered {status}"),
-            delivery::Outcome::Failed(why) => why.clone(),
-        };
-        let due_at = match next {
-            delivery::Next::Again(at) => Some(at.as_ms()),
-            delivery::Next::Delivered | delivery::Next::GaveUp => None,
-        };
-        let delivered = next == delivery::Next::Delivered;
-        self.write(
-            "UPDATE deliveries SET tries = tries + 1, due_at = ?2, delivered = ?3, last = ?4
-             WHERE id = ?1 AND due_at IS NOT NULL",
-            params![key(delivery), due_at, delivered, last],
-        )?;
-        Ok(())
+        self.insert_secret(endpoint, secret, previous_until)
     }
 
     fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {
@@ -497,33 +464,11 @@ impl Rows for SqlRows {
     }
 
     fn add_key(&mut self, new: &Key) -> Result<()> {
-        let endpoints = new.endpoints.as_ref().map(|all| {
-            all.iter()
-                .map(EndpointId::as_str)
-                .collect::<Vec<_>>()
-                .join(" ")
-        });
-        self.write(
-            "INSERT INTO keys (id, label, hash, access, endpoints, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                new.id,
-                new.label,
-                new.hash,
-                keys::access_name(new.access),
-                endpoints,
-                new.created_at.as_ms()
-            ],
-        )?;
-        Ok(())
+        self.insert_key(new)
     }
 
     fn revoke_key(&mut self, id: &str, now: Timestamp) -> Result<bool> {
-        let changed = self.write(
-            "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1",
-            params![id, now.as_ms()],
-        )?;
-        Ok(changed > 0)
+        self.write_revocation(id, now)
     }
 }
 

@@ -2,10 +2,15 @@
 
 mod chunks;
 mod deliveries;
+mod delivery_lists;
 mod events;
+mod keeping;
 mod keys;
 mod lease;
 mod lists;
+mod outbox;
+mod redelivery;
+mod secrets;
 mod submit;
 mod time;
 
@@ -92,11 +97,46 @@ on_every_store! {
         a_survey_tells_the_endpoints_of_one_worker_apart;
     deliveries:
         an_end_and_its_delivery_come_together
-        deliveries_are_due_in_order
+        who_ends_a_job_is_told_only_where_that_is_wanted
+        a_delivery_weighs_what_it_carries
+        a_delivery_sends_the_parts_that_are_asked_for
         a_failed_try_comes_again_later
+        every_try_is_listed_with_all_that_is_known_of_it
         a_settled_delivery_stays_settled
+        a_retry_withdraws_the_delivery_of_the_earlier_end
+        each_end_of_a_job_has_a_delivery_of_its_own;
+    keeping:
         a_job_with_an_open_delivery_is_not_forgotten
-        a_retry_withdraws_the_delivery_of_the_earlier_end;
+        an_open_delivery_is_asked_for_again_within_ten_minutes
+        a_job_is_kept_as_long_as_its_deliveries
+        a_delivery_that_is_sent_again_is_kept_anew
+        what_is_kept_is_in_nobodys_way;
+    redelivery:
+        whatever_became_of_a_delivery_it_is_sent_again
+        twice_in_one_breath_is_once
+        a_late_try_of_an_earlier_round_changes_nothing_else
+        nobody_sends_anothers_deliveries_again
+        an_end_that_is_none_any_more_is_not_reported_again
+        ends_of_the_same_moment_are_told_apart
+        the_report_of_a_cancelled_job_is_sent_again;
+    outbox:
+        deliveries_are_due_in_order
+        endpoints_take_turns_and_so_do_their_hosts
+        a_host_gets_no_more_than_its_share
+        sizes_count_as_they_are
+        a_host_that_does_not_answer_is_left_alone
+        what_waits_for_such_a_host_for_an_hour_is_held
+        a_host_that_is_gone_for_good_is_cleared_step_by_step
+        what_is_due_later_hides_nothing;
+    delivery_lists:
+        deliveries_are_paged_newest_first
+        deliveries_are_found_by_their_state_and_job
+        deliveries_are_found_by_when_their_job_ended
+        a_search_for_rare_deliveries_goes_step_by_step;
+    secrets:
+        the_newest_secret_is_first_and_the_one_before_ends
+        secrets_made_in_one_moment_are_told_apart
+        endpoints_have_secrets_of_their_own;
     keys:
         keys_are_kept_and_listed_by_age
         a_key_is_revoked_once

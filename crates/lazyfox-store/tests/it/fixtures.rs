@@ -10,19 +10,23 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use lazyfox_core::delivery::{Next, Outcome};
-use lazyfox_core::id::JobId;
+use lazyfox_core::delivery::{Next, Try};
+use lazyfox_core::id::{EndpointId, JobId};
 use lazyfox_core::job::{Event, Job};
 use lazyfox_core::limits;
 use lazyfox_core::policy::Terms;
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::sqlite::{DATABASE, SqliteStore};
-use lazyfox_store::{Access, Key, Parts, Query, Store};
+use lazyfox_store::{
+    Access, Delivery, DeliveryQuery, Due, Key, Query, Settlement, Store, WebhookSecret,
+};
 use tempfile::TempDir;
 
 use crate::world::*;
 
-const NEWEST: u32 = 1;
+const NEWEST: u32 = 2;
+
+const HOUR_MS: u64 = 3_600_000;
 
 fn fixture(format: u32, kind: &str) -> PathBuf {
     let name = format!("tests/fixtures/format-{format}.{kind}");
@@ -59,6 +63,12 @@ async fn write_fixture() {
 
 /// Every state, every kind of payload, every column with something in it.
 async fn story(store: &dyn Store) {
+    story_of_deliveries(store).await;
+    story_of_jobs(store).await;
+    story_of_secrets_and_keys(store).await;
+}
+
+async fn story_of_jobs(store: &dyn Store) {
     let on = endpoint("a");
     let odd = Terms {
         execution_timeout_ms: None,
@@ -69,6 +79,7 @@ async fn story(store: &dyn Store) {
         retention_ms: 1_000_000,
         retention_sync_ms: 2_000,
         ttl_expiry_forgets: true,
+        webhook_on_cancel: true,
     };
     for n in 1..=6 {
         let mut new = webhooked(keyed(job(n), &format!("order {n}"), n));
@@ -96,18 +107,86 @@ async fn story(store: &dyn Store) {
     change(store, id(7), Event::SetTtl { ms: 12_000 }, 4_000).await;
     store.expire(at(16_000), 99).await.unwrap();
 
-    let open = store.outbox(at(20_000), 99).await.unwrap().deliveries;
-    let [first, second, third] = &open[..] else {
-        panic!("three jobs with webhooks ended by themselves: {open:?}")
-    };
-    let settle = async |delivery: u64, status, next| {
-        let outcome = Outcome::Answered(status);
-        store.settle(delivery, outcome, next).await.unwrap();
-    };
-    settle(first.id, 204, Next::Delivered).await;
-    settle(second.id, 503, Next::Again(at(30_000))).await;
-    assert_eq!(third.tries, 0);
+    let [first, second] = [(1, 1), (3, 1)].map(|(n, number)| delivery_id(n, number));
+    let first = due_of(store, first).await;
+    settle(store, &first, 0, Next::Delivered, 20_000).await;
+    let second = due_of(store, second).await;
+    settle(store, &second, 0, Next::Again(at(30_000)), 20_000).await;
+}
 
+/// Job 10 is cancelled, and its webhook is to be told. The first delivery of job 11 is withdrawn, its second
+/// one given up. That of job 12 arrived, and is tried once more.
+async fn story_of_deliveries(store: &dyn Store) {
+    let told = Terms {
+        webhook_on_cancel: true,
+        ..terms()
+    };
+    submit(store, webhooked(job_with(id(10), "a", told))).await;
+    change(store, id(10), Event::Cancel, 5).await;
+    for n in [11, 12] {
+        submit(store, webhooked_at(job(n), "[2001:db8::1]:8080")).await;
+    }
+    assert_eq!(take(store, "w0", 2, 6).await, [id(11), id(12)]);
+    change(store, id(11), fail("w0"), 10).await;
+    report(store, id(12), complete("w0"), "12").await;
+    let tried = async |due: &Due, round, next, made| {
+        let settlement = Settlement {
+            made,
+            ..settlement(due, round, next, 40_000)
+        };
+        store.settle(vec![settlement]).await.unwrap();
+    };
+    let refused = Try {
+        at: at(1_000),
+        duration_ms: 3,
+        status: None,
+        answer: None,
+        error: Some("connection refused".to_owned()),
+    };
+    let arrived = Try {
+        at: at(1_100),
+        duration_ms: 250,
+        status: Some(200),
+        answer: Some("\"angenommen, schönen Dank\"".to_owned()),
+        error: None,
+    };
+    let gone = Try {
+        at: at(1_200),
+        status: Some(410),
+        answer: Some(String::new()),
+        error: Some("answered 410".to_owned()),
+        ..arrived.clone()
+    };
+    let again = Next::Again(at(11_000));
+    let first = due_of(store, delivery_id(11, 1)).await;
+    tried(&first, 0, again, refused.clone()).await;
+    change(store, id(11), Event::Retry, 1_050).await;
+    assert_eq!(take(store, "w0", 1, 1_060).await, [id(11)]);
+    change(store, id(11), complete("w0"), 1_150).await;
+    let second = due_of(store, delivery_id(11, 2)).await;
+    tried(&second, 0, Next::GaveUp, gone).await;
+
+    let other = due_of(store, delivery_id(12, 1)).await;
+    tried(&other, 0, Next::Delivered, arrived).await;
+    redeliver(store, &[delivery_id(12, 1)], 1_300).await;
+    let refused = Try {
+        at: at(1_400),
+        ..refused
+    };
+    tried(&other, 0, again, refused).await;
+}
+
+async fn story_of_secrets_and_keys(store: &dyn Store) {
+    for (n, on) in [(1, "a"), (2, "a"), (3, "other_endpoint-2")] {
+        let secret = WebhookSecret {
+            id: format!("secret{n}"),
+            sealed: vec![n, 0, 255],
+            created_at: at(n.into()),
+            valid_until: None,
+        };
+        let added = store.add_webhook_secret(&endpoint(on), secret, at(86_400_000));
+        added.await.unwrap();
+    }
     for (n, access) in [
         (1, Access::Admin),
         (2, Access::ReadWrite),
@@ -145,14 +224,85 @@ async fn describe(dir: &Path) -> String {
         .unwrap();
         describe_jobs(&store, survey.endpoint.as_str(), &mut text).await;
     }
-    let outbox = store.outbox(Timestamp::NEVER, 99).await.unwrap();
-    for delivery in outbox.deliveries {
-        let (id, url, tries) = (delivery.id, delivery.url, delivery.tries);
-        let of = delivery.job.id;
-        writeln!(text, "delivery {id} of {of} to {url} after {tries} tries").unwrap();
+    for survey in &surveys {
+        describe_deliveries(&store, &survey.endpoint, &mut text).await;
     }
-    let next = store.outbox(START, 0).await.unwrap().next;
+    let next = outbox(&store, 0).await.next;
     writeln!(text, "first delivery due at {next}").unwrap();
+    describe_keys(&store, &mut text).await;
+    let known = store.submit(keyed(job(99), "order 3", 3), now).await;
+    writeln!(text, "the request of order 3 again: {known:?}").unwrap();
+    for survey in &surveys {
+        let ask = ask(survey.endpoint.as_str(), "w9", 99);
+        for handout in store.lease(ask, now).await.unwrap().handouts {
+            let (id, secrets) = (handout.job.id, handout.secrets);
+            writeln!(text, "hands out {id} with the secrets {secrets:?}").unwrap();
+        }
+    }
+    for (when, later) in [("an hour", HOUR_MS), ("two days", 48 * HOUR_MS)] {
+        let gone = store.prune(now.plus_ms(later), 99).await.unwrap();
+        writeln!(text, "{gone} jobs are forgotten after {when}").unwrap();
+    }
+    text
+}
+
+async fn describe_deliveries(store: &dyn Store, on: &EndpointId, text: &mut String) {
+    let query = DeliveryQuery::of(on.clone());
+    let listed = store.deliveries(query).await.unwrap().deliveries;
+    let open = store.outbox(quiet(), Timestamp::NEVER).await.unwrap().due;
+    for delivery in listed.iter().rev() {
+        writeln!(text, "{}", describe_delivery(delivery)).unwrap();
+        for due in &open {
+            let sent = outgoing(store, due).await.unwrap();
+            if sent.id == delivery.id {
+                assert_eq!(
+                    (sent.url, due.bytes),
+                    (delivery.webhook.url.clone(), delivery.bytes)
+                );
+                writeln!(text, "  after {} tries of its round", sent.round).unwrap();
+            }
+        }
+    }
+    let secrets = store.webhook_secrets(on).await.unwrap();
+    for secret in secrets {
+        let (id, sealed) = (secret.id, secret.sealed);
+        let (created_at, valid_until) = (secret.created_at, secret.valid_until);
+        writeln!(
+            text,
+            "secret {id} of {on} is {sealed:?}, made {created_at}, valid until {valid_until:?}"
+        )
+        .unwrap();
+    }
+}
+
+fn describe_delivery(delivery: &Delivery) -> String {
+    let Delivery {
+        id,
+        state,
+        webhook,
+        bytes,
+        created_at,
+        due_at,
+        tries,
+    } = delivery;
+    let (url, host) = (&webhook.url, &webhook.host);
+    let mut text = format!(
+        "delivery {id} {state} to {url}\n  host {host:?}, {bytes} bytes, created {created_at}, \
+         due {due_at:?}"
+    );
+    for made in tries {
+        let (at, ms, status) = (made.at, made.duration_ms, made.status);
+        let (answer, error) = (&made.answer, &made.error);
+        write!(
+            text,
+            "\n  tried at {at} for {ms} ms: status {status:?}, answer {answer:?}, error {error:?}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+async fn describe_keys(store: &dyn Store, text: &mut String) {
     for key in store.keys().await.unwrap() {
         let (id, label, hash, access) = (key.id, key.label, key.hash, key.access);
         let (endpoints, created_at) = (key.endpoints, key.created_at);
@@ -164,16 +314,6 @@ async fn describe(dir: &Path) -> String {
         )
         .unwrap();
     }
-    let known = store.submit(keyed(job(99), "order 3", 3), now).await;
-    writeln!(text, "the request of order 3 again: {known:?}").unwrap();
-    for survey in &surveys {
-        let ask = ask(survey.endpoint.as_str(), "w9", 99);
-        for handout in store.lease(ask, now).await.unwrap().handouts {
-            let (id, secrets) = (handout.job.id, handout.secrets);
-            writeln!(text, "hands out {id} with the secrets {secrets:?}").unwrap();
-        }
-    }
-    text
 }
 
 async fn describe_jobs(store: &dyn Store, on: &str, text: &mut String) {
@@ -184,11 +324,7 @@ async fn describe_jobs(store: &dyn Store, on: &str, text: &mut String) {
         before: None,
     };
     for job in store.list(query).await.unwrap().jobs.iter().rev() {
-        let parts = Parts {
-            output: true,
-            input: true,
-        };
-        let loaded = store.load(&job.endpoint, job.id, parts).await.unwrap();
+        let loaded = store.load(&job.endpoint, job.id, ALL_PARTS).await.unwrap();
         let loaded = loaded.unwrap();
         assert_eq!(loaded.job, *job);
         writeln!(text, "{}", describe_job(job)).unwrap();
@@ -255,5 +391,8 @@ fn describe_job(job: &Job) -> String {
         terms.ttl_expiry_forgets
     )
     .unwrap();
+    if terms.webhook_on_cancel {
+        text.push_str(", webhook on cancel");
+    }
     text
 }

@@ -4,7 +4,9 @@ mod child;
 mod closing;
 mod crash;
 mod damage;
+mod deliveries;
 mod key_file;
+mod migrations;
 mod no_room;
 mod opening;
 
@@ -31,4 +33,10 @@ fn refusal(dir: &Path) -> String {
 /// The database as any other program sees it.
 fn raw(dir: &Path) -> Connection {
     Connection::open(dir.join(DATABASE)).unwrap()
+}
+
+/// Puts a database of the first format there.
+fn format_1(dir: &Path) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.db");
+    std::fs::copy(fixture, dir.join(DATABASE)).unwrap();
 }

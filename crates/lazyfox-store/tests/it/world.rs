@@ -1,5 +1,7 @@
 //! Jobs, workers and short ways to say what happens to them.
 
+mod hooks;
+
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -17,6 +19,8 @@ use lazyfox_store::{
     Answer, Applied, Ask, Change, Idempotency, Loaded, NewJob, Parts, Store, StoreError, Submitted,
 };
 use tempfile::TempDir;
+
+pub(crate) use self::hooks::*;
 
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
@@ -36,6 +40,13 @@ pub(crate) fn worker(name: &str) -> WorkerId {
 /// The id of test job number `n`.
 pub(crate) fn id(n: u8) -> JobId {
     JobId::new(START, [n; 16], false)
+}
+
+/// Where a byte is too little.
+pub(crate) fn nth_id(n: usize) -> JobId {
+    let mut random = [0; 16];
+    random[8..].copy_from_slice(&n.to_be_bytes());
+    JobId::new(START, random, false)
 }
 
 pub(crate) fn sync_id(n: u8) -> JobId {
@@ -71,12 +82,6 @@ pub(crate) fn job_with(id: JobId, on: &str, terms: Terms) -> NewJob {
 /// Key order, spaces and number spelling that any re-serialising would change.
 pub(crate) fn input_of(id: JobId) -> Bytes {
     Bytes::from(format!("{{\"z\": 1.0e2,  \"a\": \"{id}\"}}"))
-}
-
-pub(crate) fn webhooked(mut new: NewJob) -> NewJob {
-    new.job.has_webhook = true;
-    new.webhook = Some(format!("https://hook.example/{}", new.job.id));
-    new
 }
 
 pub(crate) fn keyed(mut new: NewJob, key: &str, fingerprint: u8) -> NewJob {

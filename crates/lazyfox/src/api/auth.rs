@@ -55,6 +55,10 @@ pub(super) async fn client<'a>(
         let verb = match need {
             Need::Read => "read",
             Need::Write => "change",
+            Need::Admin => {
+                let message = format!("the key {} is not an admin key", key.id);
+                return Err(ApiError::new(Code::Forbidden, message));
+            }
         };
         let message = format!("the key {} may not {verb} jobs of {id}", key.id);
         return Err(ApiError::new(Code::Forbidden, message));

@@ -27,17 +27,20 @@ pub enum Code {
     Forbidden,
     EndpointNotFound,
     JobNotFound,
+    DeliveryNotFound,
     NotRetryable,
+    NotRedeliverable,
     RouteNotFound,
     MethodNotAllowed,
     WorkerRefused,
+    TooManyListeners,
     ShuttingDown,
     StoreUnavailable,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidJson,
         Self::MissingInput,
         Self::InvalidPolicy,
@@ -51,10 +54,13 @@ impl Code {
         Self::Forbidden,
         Self::EndpointNotFound,
         Self::JobNotFound,
+        Self::DeliveryNotFound,
         Self::NotRetryable,
+        Self::NotRedeliverable,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::WorkerRefused,
+        Self::TooManyListeners,
         Self::ShuttingDown,
         Self::StoreUnavailable,
     ];
@@ -76,10 +82,13 @@ impl Code {
             Self::Forbidden => "forbidden",
             Self::EndpointNotFound => "endpoint_not_found",
             Self::JobNotFound => "job_not_found",
+            Self::DeliveryNotFound => "delivery_not_found",
             Self::NotRetryable => "not_retryable",
+            Self::NotRedeliverable => "not_redeliverable",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::WorkerRefused => "worker_refused",
+            Self::TooManyListeners => "too_many_listeners",
             Self::ShuttingDown => "shutting_down",
             Self::StoreUnavailable => "store_unavailable",
         }
@@ -97,23 +106,24 @@ impl Code {
             | Self::InvalidQuery
             | Self::InvalidIdempotencyKey
             | Self::NotRetryable => StatusCode::BAD_REQUEST,
-            Self::IdempotencyConflict => StatusCode::CONFLICT,
+            Self::IdempotencyConflict | Self::NotRedeliverable => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::EndpointNotFound | Self::JobNotFound | Self::RouteNotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Self::EndpointNotFound
+            | Self::JobNotFound
+            | Self::DeliveryNotFound
+            | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             // The only refusal after which a worker's SDK pauses before it asks again.
-            Self::WorkerRefused => StatusCode::TOO_MANY_REQUESTS,
+            Self::WorkerRefused | Self::TooManyListeners => StatusCode::TOO_MANY_REQUESTS,
             Self::ShuttingDown | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     const fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::WorkerRefused => Some(5),
+            Self::WorkerRefused | Self::TooManyListeners => Some(5),
             Self::ShuttingDown => Some(2),
             Self::StoreUnavailable => Some(1),
             Self::InvalidJson
@@ -129,7 +139,9 @@ impl Code {
             | Self::Forbidden
             | Self::EndpointNotFound
             | Self::JobNotFound
+            | Self::DeliveryNotFound
             | Self::NotRetryable
+            | Self::NotRedeliverable
             | Self::RouteNotFound
             | Self::MethodNotAllowed => None,
         }
@@ -163,6 +175,11 @@ impl ApiError {
 
     pub(super) fn no_job() -> Self {
         Self::new(Code::JobNotFound, "job not found or expired")
+    }
+
+    /// Whether it is the caller who is in the way.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.code.status().is_client_error()
     }
 
     pub(super) fn closing() -> Self {

@@ -5,19 +5,21 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lazyfox_core::limits;
 use lazyfox_core::policy::Asked;
+use lazyfox_store::Webhook;
 use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, ApiResult, Code};
 use crate::json;
+use crate::webhooks::target::{BadTarget, Rules, Target};
 
 /// A submission's parts. Every other top-level key was dropped.
 #[derive(Debug)]
 pub(super) struct Submission {
     /// `input` as it came, byte for byte.
     pub(super) input: Bytes,
-    pub(super) webhook: Option<String>,
+    pub(super) webhook: Option<Webhook>,
     pub(super) asked: Asked,
     /// `s3Config` as it came.
     pub(super) s3_config: Option<Bytes>,
@@ -40,7 +42,7 @@ struct Body<'a> {
 
 impl Submission {
     /// Reads a request body.
-    pub(super) fn parse(body: &Bytes) -> ApiResult<Self> {
+    pub(super) fn parse(body: &Bytes, rules: &Rules) -> ApiResult<Self> {
         let invalid = |message: String| ApiError::new(Code::InvalidJson, message);
         let text = std::str::from_utf8(body).map_err(|e| {
             let (line, column) = position(&body[..e.valid_up_to()]);
@@ -84,7 +86,7 @@ impl Submission {
             webhook: parts
                 .webhook
                 .or(parts.webhook_v2)
-                .map(webhook)
+                .map(|raw| webhook(raw, rules))
                 .transpose()?,
             asked: parts.policy.map(policy).transpose()?.unwrap_or_default(),
             s3_config: parts
@@ -120,29 +122,16 @@ fn shown(raw: &RawValue) -> String {
     }
 }
 
-fn webhook(raw: &RawValue) -> ApiResult<String> {
-    let refused = |why: &str| {
+fn webhook(raw: &RawValue, rules: &Rules) -> ApiResult<Webhook> {
+    let refused = |why: BadTarget| {
         let message = format!("webhook is {}, {why}", shown(raw));
         ApiError::new(Code::InvalidWebhook, message)
     };
-    let shape = "it should be an http or https URL in a string";
-    let text: String = serde_json::from_str(raw.get()).map_err(|_| refused(shape))?;
-    if text.len() > limits::WEBHOOK_BYTES {
-        let why = format!(
-            "{} bytes long, allowed are {}",
-            text.len(),
-            limits::WEBHOOK_BYTES
-        );
-        return Err(refused(&why));
-    }
-    let url: reqwest::Url = text.parse().map_err(|_| refused(shape))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(refused(shape));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refused("it should not hold a user name or password"));
-    }
-    Ok(text)
+    let text: Result<String, _> = serde_json::from_str(raw.get());
+    let url = text.map_err(|_| refused(BadTarget::NotHttp))?;
+    let target = Target::parse(&url, rules).map_err(refused)?;
+    let host = target.host().to_owned();
+    Ok(Webhook { url, host })
 }
 
 /// The fields of an object, each as it came: numbers that no machine type holds and texts that are no

@@ -5,6 +5,11 @@ use lazyfox_core::limits;
 
 use super::error::{ApiError, ApiResult, Code};
 
+/// Entries of a page, unless asked otherwise.
+const PAGE: u64 = 50;
+/// Most entries of a page.
+const PAGE_MAX: u64 = 100;
+
 /// The query of a request.
 pub(super) struct Params<'a> {
     query: &'a str,
@@ -39,6 +44,16 @@ impl<'a> Params<'a> {
                 format!("{name} is {text:?}, it should be a whole number"),
             )),
         }
+    }
+
+    /// `limit`: how many entries a page of a list has.
+    pub(super) fn page(&self) -> ApiResult<usize> {
+        let limit = self.number("limit")?.unwrap_or(PAGE);
+        if limit == 0 || limit > PAGE_MAX {
+            let message = format!("limit is {limit}, allowed are 1 to {PAGE_MAX}");
+            return Err(ApiError::new(Code::InvalidQuery, message));
+        }
+        Ok(usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
     /// `wait` in milliseconds: clamped to its range, as the public contract does.

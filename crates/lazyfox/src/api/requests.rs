@@ -16,9 +16,6 @@ use crate::json::{self, Object};
 use crate::keyring::Need;
 use crate::views;
 
-const LIMIT: u64 = 50;
-const LIMIT_MAX: u64 = 100;
-
 /// `GET /requests?status=&limit=&cursor=`.
 pub(super) async fn requests(
     State(app): State<Arc<App>>,
@@ -35,16 +32,10 @@ pub(super) async fn requests(
             invalid(format!("status is {text:?}, it should be one of {known}"))
         })
     });
-    let limit = params.number("limit")?.unwrap_or(LIMIT);
-    if limit == 0 || limit > LIMIT_MAX {
-        return Err(invalid(format!(
-            "limit is {limit}, allowed are 1 to {LIMIT_MAX}"
-        )));
-    }
     let query = Query {
         endpoint,
         status: status.transpose()?,
-        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        limit: params.page()?,
         before: params.number("cursor")?,
     };
     let page = app.store.list(query).await?;

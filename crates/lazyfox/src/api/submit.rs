@@ -81,7 +81,7 @@ async fn submit(
         Mode::Runsync => app.config.bounds.runsync_body,
     };
     let body = body::whole(request, limit).await?;
-    let submission = Submission::parse(&body)?;
+    let submission = Submission::parse(&body, &app.config.webhook_rules)?;
     let terms = Terms::agree(submission.asked, &settings.defaults)
         .map_err(|e| ApiError::new(Code::InvalidPolicy, e.to_string()))?;
     let idempotency = idempotency(headers, &body)?;

@@ -1,3 +1,5 @@
+use lazyfox_core::delivery::Schedule;
+
 use super::*;
 
 fn error(text: &str) -> String {
@@ -17,6 +19,41 @@ fn the_shipped_defaults_are_the_limits_of_core() {
     assert_eq!(config.bounds.result, limits::RESULT_BYTES);
     assert_eq!(config.bounds.chunk, limits::CHUNK_BYTES);
     assert_eq!(config.auth, Auth::Keys);
+    assert_eq!(endpoint.webhooks.schedule, Schedule::default());
+    let bodies = (limits::RUNSYNC_BODY_BYTES + limits::RESULT_BYTES) as u64;
+    assert_eq!(endpoint.webhooks.body_bytes, bodies);
+}
+
+#[test]
+fn webhook_settings_are_laid_over_one_by_one() {
+    let text = "[defaults.webhook]\ntries = 5\npause_s = 60\n[endpoints.a]\n[endpoints.b.webhook]\n\
+                pause_s = 1\ngrowth = 1.5\njitter = 0.25\non_cancel = true";
+    let config = Config::parse(text, Path::new("/base")).unwrap();
+    let endpoint = |name: &str| &config.endpoints[&name.parse::<EndpointId>().unwrap()];
+    let a = Schedule {
+        tries: 5,
+        pause_ms: 60_000,
+        ..Schedule::default()
+    };
+    assert_eq!(endpoint("a").webhooks.schedule, a);
+    let b = Schedule {
+        pause_ms: 1_000,
+        growth_percent: 150,
+        jitter_percent: 25,
+        ..a
+    };
+    assert_eq!(endpoint("b").webhooks.schedule, b);
+    assert!(endpoint("b").defaults.webhook_on_cancel);
+    assert!(!endpoint("a").defaults.webhook_on_cancel);
+}
+
+#[test]
+fn one_host_gets_no_more_than_all_together() {
+    let text = "[server]\nwebhooks_at_once = 8\npublic_url = \"https://jobs.example.org/\"";
+    let config = Config::parse(text, Path::new("/base")).unwrap();
+    assert_eq!((config.webhooks_at_once, config.webhooks_per_host), (8, 8));
+    let url = config.public_url.as_deref();
+    assert_eq!(url, Some("https://jobs.example.org"));
 }
 
 #[test]
@@ -93,6 +130,43 @@ fn wrong_values_name_key_value_and_range() {
         ),
     ];
     for (text, expected) in cases {
+        let error = error(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn wrong_values_for_webhooks_do_too() {
+    for (text, expected) in [
+        (
+            "[endpoints.a.webhook]\ntries = 0",
+            "endpoints.a: webhook.tries is 0, allowed are 1 to 50",
+        ),
+        (
+            "[endpoints.a.webhook]\njitter = 1.5",
+            "webhook.jitter is 1.5, allowed are 0 to 1",
+        ),
+        (
+            "[endpoints.a.webhook]\npause_s = 9\npause_max_s = 8",
+            "webhook.pause_s is 9, more than webhook.pause_max_s, which is 8",
+        ),
+        (
+            "[endpoints.a.webhook]\npauses = 1",
+            "unknown field `pauses`",
+        ),
+        (
+            "[server]\nwebhook_allow = [\"10.0.0.0/33\"]",
+            "server.webhook_allow: \"10.0.0.0/33\" must have a prefix length from 0 to 32",
+        ),
+        (
+            "[server]\npublic_url = \"jobs.example.org\"",
+            "server.public_url is \"jobs.example.org\", it should be an http or https URL",
+        ),
+        (
+            "[server]\nwebhooks_at_once = 3",
+            "server.webhooks_at_once is 3, allowed are 4 to 4096",
+        ),
+    ] {
         let error = error(text);
         assert!(error.contains(expected), "{text}: {error}");
     }

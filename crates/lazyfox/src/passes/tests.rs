@@ -8,16 +8,12 @@ use lazyfox_core::job::{Job, Status};
 use lazyfox_core::policy::Terms;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::{Ask, NewJob, Parts};
-use tokio::sync::watch;
 
 use super::*;
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
-use crate::fleet::Fleet;
-use crate::keyring::KeyRing;
 use crate::providers::{Exit, Found, StartError, Stop, WorkerSpec};
 use crate::secrets::ServerKey;
-use crate::wake::Wakes;
 
 const START: Timestamp = Timestamp::from_ms(1_000_000);
 
@@ -61,17 +57,9 @@ fn app() -> App {
         endpoints: [(endpoint(), settings)].into(),
         ..Config::empty()
     };
-    App {
-        config,
-        store: Arc::new(MemoryStore::new(START)),
-        clock: Clock::manual(START),
-        wakes: Wakes::default(),
-        fleet: Fleet::default(),
-        key: ServerKey::ephemeral(),
-        keys: KeyRing::default(),
-        worker_url: "http://127.0.0.1:1".to_owned(),
-        closing: watch::Sender::new(false),
-    }
+    let store = Arc::new(MemoryStore::new(START));
+    let (key, clock) = (ServerKey::ephemeral(), Clock::manual(START));
+    App::new(config, store, key, clock, "http://127.0.0.1:1")
 }
 
 async fn submitted(app: &App, n: u8) -> JobId {

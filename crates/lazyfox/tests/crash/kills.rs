@@ -7,8 +7,10 @@ use crate::check;
 use crate::history::{History, Seen, What};
 use crate::load::{self, ENDPOINTS, World};
 use crate::moments::{Moments, Phase};
+use crate::receiver::Receiver;
 use crate::seed::{self, Dice};
 use crate::server::{DEADLINE, Home, Server};
+use crate::webhooks;
 
 const KILLS: usize = 20;
 const CLIENTS: u64 = 6;
@@ -22,7 +24,9 @@ const LIFE_MAX: u64 = 400;
 const CONFIG: &str = "
 [server]
 auth = \"none\"
+webhook_allow = [\"127.0.0.0/8\"]
 [defaults]
+webhook.pause_s = 1
 lease_s = 4
 retries_max = 10
 retention_s = 3600
@@ -37,11 +41,14 @@ fn nothing_acknowledged_is_lost_over_twenty_kills_under_load() {
     eprintln!("{}={seed} repeats the choices of this run", seed::VARIABLE);
     let started = Instant::now();
     let home = Home::new(CONFIG);
+    let receiver = Receiver::open();
     let world = World {
         port: home.port(),
         moments: Moments::new(),
         history: History::default(),
+        webhook: receiver.url(),
     };
+    let delivered = receiver.remember();
     std::thread::scope(|scope| {
         let _sent_home = SentHome(&world.moments);
         let mut server = home.serve();
@@ -72,6 +79,8 @@ fn nothing_acknowledged_is_lost_over_twenty_kills_under_load() {
         let found = check::violations(&history, &listed);
         assert!(found.is_empty(), "seed {seed}: {found:#?}");
         counted(&server, &history);
+        let kept = self::listed(&server, ENDPOINTS[0]);
+        webhooks::all_arrived(&server, ENDPOINTS[0], &kept, &delivered);
         assert!(server.stop().success());
         eprintln!(
             "{} jobs, {} acknowledgements, {} entries in {:?}",

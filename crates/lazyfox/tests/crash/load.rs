@@ -18,6 +18,8 @@ pub(crate) struct World {
     pub(crate) port: u16,
     pub(crate) moments: Moments,
     pub(crate) history: History,
+    /// Where the ends of the first endpoint's jobs are reported.
+    pub(crate) webhook: String,
 }
 
 impl World {
@@ -88,7 +90,12 @@ fn submit(world: &World, endpoint: &str, tag: &str, dice: &mut Dice) -> Option<S
     } else {
         ""
     };
-    let body = format!("{{\"input\":{}{low}}}", input(tag));
+    let webhook = if endpoint == ENDPOINTS[0] {
+        format!(",\"webhook\":\"{}\"", world.webhook)
+    } else {
+        String::new()
+    };
+    let body = format!("{{\"input\":{}{low}{webhook}}}", input(tag));
     let keyed = dice.percent(50);
     let headers: &[(&str, &str)] = if keyed {
         &[("idempotency-key", tag)]

@@ -9,6 +9,7 @@ mod process;
 
 mod gate;
 mod http;
+mod receiver;
 mod server;
 
 mod check;
@@ -24,3 +25,4 @@ mod kills;
 mod leases;
 mod refusals;
 mod stop;
+mod webhooks;

@@ -46,7 +46,7 @@ fn mutated(dice: &mut Dice, body: &[u8]) -> Vec<u8> {
 }
 
 async fn mutated_bodies_never_break_the_server(s: &TestServer) {
-    let good = br#"{"input":{"a":[1,2.5,"\u00e9\n"],"b":null},"webhook":"http://127.0.0.1:9/x","policy":{"executionTimeout":60000,"ttl":60000,"lowPriority":true},"s3Config":{"accessId":"i","accessSecret":"s","bucketName":"b","endpointUrl":"u"}}"#;
+    let good = br#"{"input":{"a":[1,2.5,"\u00e9\n"],"b":null},"webhook":"http://127.0.0.1:2/x","policy":{"executionTimeout":60000,"ttl":60000,"lowPriority":true},"s3Config":{"accessId":"i","accessSecret":"s","bucketName":"b","endpointUrl":"u"}}"#;
     let reports: [&[u8]; 4] = [
         br#"{"output":{"echo":[1,NaN]},"stopPod":false}"#,
         br#"{"error":{"code":7},"output":"x"}"#,

@@ -173,6 +173,16 @@ impl Connection {
         reply
     }
 
+    /// Reads the head of an answer whose body comes piece by piece.
+    pub(crate) async fn streamed(mut self) -> BufReader<TcpStream> {
+        let head = guarded("an answer begins", read_head(&mut self.stream)).await;
+        let (first, headers) = head.expect("the connection is open");
+        assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+        let chunked = ("transfer-encoding".to_owned(), "chunked".to_owned());
+        assert!(headers.contains(&chunked), "{headers:?}");
+        self.stream
+    }
+
     /// Waits until an answer begins, and reads none of it.
     pub(crate) async fn answer_begins(&mut self) {
         let begun = guarded("an answer begins", self.stream.fill_buf()).await;
@@ -247,7 +257,7 @@ pub(crate) async fn read_body(stream: &mut BufReader<TcpStream>, length: usize) 
     body
 }
 
-async fn read_line(stream: &mut BufReader<TcpStream>) -> Option<String> {
+pub(crate) async fn read_line(stream: &mut BufReader<TcpStream>) -> Option<String> {
     let mut line = String::new();
     match stream.read_line(&mut line).await {
         Ok(0) | Err(_) => None,

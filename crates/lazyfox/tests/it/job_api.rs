@@ -104,7 +104,7 @@ async fn unknown_keys_never_reach_the_worker(s: &TestServer) {
     let id = s
         .run(
             r#"{"id":"mine","input":{"a":1},"extra":{"input":2},"status":"COMPLETED",
-                "webhook":"http://127.0.0.1:9/","policy":{"ttl":60000,"unknown":1},
+                "webhook":"http://127.0.0.1:2/","policy":{"ttl":60000,"unknown":1},
                 "batchId":"b","__proto__":{}}"#,
         )
         .await;

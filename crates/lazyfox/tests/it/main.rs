@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod server;
+mod events;
 mod http;
 mod receiver;
 mod worker;

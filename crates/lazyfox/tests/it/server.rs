@@ -7,14 +7,17 @@ use std::sync::Arc;
 use lazyfox::app::App;
 use lazyfox::clock::Clock;
 use lazyfox::config::Config;
+use lazyfox::keyring;
 use lazyfox::passes::{expire, prune};
 use lazyfox::providers::Output;
 use lazyfox::server::{Server, bind};
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::time::Timestamp;
+use lazyfox_store::Access;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::events::Events;
 use crate::http::{Connection, Reply, Request, Transcript, guarded, until};
 use crate::worker::Worker;
 
@@ -78,7 +81,9 @@ impl Setup {
         Self {
             dir: tempfile::tempdir().expect("a directory can be made"),
             clock: Clock::manual(Timestamp::from_ms(START_MS)),
-            server: "data = \"data\"\nstore = \"memory\"\nauth = \"none\"\n".to_owned(),
+            server: "data = \"data\"\nstore = \"memory\"\nauth = \"none\"\n\
+                     webhook_allow = [\"127.0.0.0/8\"]\n"
+                .to_owned(),
             endpoint: String::new(),
         }
     }
@@ -87,6 +92,19 @@ impl Setup {
         let mut setup = Self::memory();
         setup.server = setup.server.replace("\"memory\"", "\"sqlite\"");
         setup
+    }
+
+    /// No webhook goes to this machine.
+    pub(crate) fn strict() -> Self {
+        Self::memory().with_allowed("[]")
+    }
+
+    /// Where webhooks may go that is not public.
+    pub(crate) fn with_allowed(mut self, list: &str) -> Self {
+        let lines = self.server.lines();
+        let others = lines.filter(|line| !line.starts_with("webhook_allow"));
+        self.server = others.map(|line| format!("{line}\n")).collect();
+        self.server(&format!("webhook_allow = {list}"))
     }
 
     /// Nobody without a key.
@@ -107,6 +125,10 @@ impl Setup {
         self.endpoint.push_str(line);
         self.endpoint.push('\n');
         self
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) async fn start(self) -> TestServer {
@@ -152,7 +174,7 @@ impl TestServer {
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        self.setup.dir.path()
+        self.setup.dir()
     }
 
     pub(crate) fn replies(&self) -> Vec<Reply> {
@@ -218,6 +240,24 @@ impl TestServer {
     pub(crate) async fn expect_gone(&self, id: &str) {
         let reply = self.get(format!("/v2/ep/status/{id}")).await;
         reply.error(404, "job_not_found");
+    }
+
+    /// Makes a key for all endpoints.
+    pub(crate) async fn key(&self, label: &str, access: Access) -> String {
+        let (text, key) = keyring::make(label, access, None, self.app().now());
+        let kept = self.app().store.add_key(key).await;
+        kept.expect("the store answers");
+        text
+    }
+
+    /// Listens to an endpoint's deliveries.
+    pub(crate) async fn listen(&self, endpoint: &str) -> Events {
+        let target = format!("/v2/{endpoint}/deliveries/listen");
+        self.listen_with(Request::get(target)).await
+    }
+
+    pub(crate) async fn listen_with(&self, request: Request) -> Events {
+        Events::open(self.open(&request).await).await
     }
 
     pub(crate) fn worker(&self, name: &str) -> Worker<'_> {

@@ -1,5 +1,5 @@
 //! The public SDKs, unchanged, against the real server: workers of five Python versions, the
-//! Python and JavaScript clients, and workers that die.
+//! Python and JavaScript clients, workers that die, and receivers of webhooks that verify them.
 //!
 //! `cargo xtask test` installs the SDKs and runs this. Nothing here sleeps: handlers wait at a gate
 //! until the test lets them go on, and the test waits through the API's own long polls.
@@ -13,6 +13,7 @@ mod server;
 mod clients;
 mod dev;
 mod faults;
+mod webhooks;
 mod workers;
 
 /// The same checks for each version, so that a failing test names the version first.

@@ -116,7 +116,7 @@ impl Server {
             .expect("the temporary folder's path is UTF-8")
             .to_owned();
         let config = dir.path().join("lazyfox.toml");
-        let mut text = "[server]\nauth = \"none\"\n".to_owned();
+        let mut text = "[server]\nauth = \"none\"\nwebhook_allow = [\"127.0.0.0/8\"]\n".to_owned();
         for endpoint in endpoints {
             let home = dir.path().join(endpoint.id);
             fs::create_dir(&home).expect("a folder for the endpoint");

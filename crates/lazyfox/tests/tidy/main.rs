@@ -11,12 +11,6 @@ mod sizes;
 /// More packages than this are too many to know, and to build on two cores.
 const PACKAGES: usize = 350;
 
-/// Test files that may sleep, and why.
-const SLEEPS: [(&str, &str); 1] = [(
-    "crates/lazyfox/src/client/tests/scripted.rs",
-    "plays a server that never answers",
-)];
-
 struct Source {
     /// Below the root, with slashes.
     path: String,
@@ -227,7 +221,7 @@ fn tests_wait_for_signals_and_not_for_time() {
         } else {
             inline.map_or("", |start| &text[start..])
         };
-        if tests.contains(call) && !SLEEPS.iter().any(|(file, _)| *file == path) {
+        if tests.contains(call) {
             problems.push(path);
         }
     }

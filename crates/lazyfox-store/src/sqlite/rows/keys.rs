@@ -3,9 +3,9 @@
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::job::Counter;
 use lazyfox_core::time::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
-use super::unavailable;
+use super::{SqlRows, unavailable};
 use crate::engine::Result;
 use crate::{Access, Key, StoreError};
 
@@ -23,7 +23,7 @@ const COUNTERS: [(Counter, &str); 5] = [
     (Counter::Retried, "retried"),
 ];
 
-pub(super) fn access_name(access: Access) -> &'static str {
+fn access_name(access: Access) -> &'static str {
     match access {
         Access::Admin => "admin",
         Access::ReadWrite => "read-write",
@@ -51,6 +51,38 @@ fn named<T: Copy>(table: &[(T, &str)], name: &str) -> Result<T> {
 fn endpoint(name: &str) -> Result<EndpointId> {
     name.parse()
         .map_err(|_| StoreError::Corrupt(format!("{name} is not an endpoint's name")))
+}
+
+impl SqlRows {
+    pub(super) fn insert_key(&mut self, new: &Key) -> Result<()> {
+        let endpoints = new.endpoints.as_ref().map(|all| {
+            all.iter()
+                .map(EndpointId::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        self.write(
+            "INSERT INTO keys (id, label, hash, access, endpoints, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                new.id,
+                new.label,
+                new.hash,
+                access_name(new.access),
+                endpoints,
+                new.created_at.as_ms()
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn write_revocation(&mut self, id: &str, now: Timestamp) -> Result<bool> {
+        let changed = self.write(
+            "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1",
+            params![id, now.as_ms()],
+        )?;
+        Ok(changed > 0)
+    }
 }
 
 pub(in crate::sqlite) fn keys(connection: &Connection) -> Result<Vec<Key>> {

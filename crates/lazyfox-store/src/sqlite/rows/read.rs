@@ -16,7 +16,10 @@ use crate::{LIST_VISITS_MAX, Loaded, Page, Parts, Query, StoreError};
 pub(super) const COLUMNS: &str = "seq, id, endpoint, status, created_at, queued_at, expires_at, \
      expiry_is_hard, awaited, retries, barred, worker, started_at, ended_at, error, forget_at, \
      execution_timeout, ttl, ttl_given, low_priority, retries_max, retention, retention_sync, \
-     ttl_expiry_forgets, webhook IS NOT NULL";
+     ttl_expiry_forgets, webhook IS NOT NULL, webhook_on_cancel";
+
+/// How many those are.
+pub(super) const COLUMNS_COUNT: usize = 26;
 
 pub(super) fn ms(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
@@ -117,6 +120,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
         retention_ms: unsigned(21)?,
         retention_sync_ms: unsigned(22)?,
         ttl_expiry_forgets: row.get(23)?,
+        webhook_on_cancel: row.get(25)?,
     };
     let raw = Raw {
         id: row.get(1)?,
@@ -186,33 +190,42 @@ pub(in crate::sqlite) fn load(
         input: None,
     });
     if parts.output {
-        let max = i64::try_from(output_bytes_max).unwrap_or(i64::MAX);
-        let output = transaction
-            .prepare_cached(
-                "SELECT CASE WHEN length(body) <= ?2 THEN body END FROM outputs WHERE seq = ?1",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_row(params![seq.cast_signed(), max], |row| {
-                        row.get::<_, Option<Vec<u8>>>(0)
-                    })
-                    .optional()
-            })
-            .map_err(unavailable)?;
-        match output {
+        match output_of(&transaction, seq, output_bytes_max)? {
             None => {}
             Some(Some(body)) => loaded.output = Some(Bytes::from(body)),
             Some(None) => return Ok(Load::TooLarge),
         }
     }
     if parts.input {
-        let body: Vec<u8> = transaction
-            .prepare_cached("SELECT body FROM inputs WHERE seq = ?1")
-            .and_then(|mut statement| statement.query_row([seq.cast_signed()], |row| row.get(0)))
-            .map_err(unavailable)?;
-        loaded.input = Some(Bytes::from(body));
+        loaded.input = Some(input_of(&transaction, seq)?);
     }
     Ok(Load::Done(Some(loaded)))
+}
+
+/// A job's output, if it has one: `Some(None)` when it is larger than this.
+fn output_of(
+    connection: &Connection,
+    seq: Seq,
+    bytes_max: usize,
+) -> Result<Option<Option<Vec<u8>>>> {
+    let max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "SELECT CASE WHEN length(body) <= ?2 THEN body END FROM outputs WHERE seq = ?1",
+        )
+        .and_then(|mut statement| {
+            let row = statement.query_row(params![seq.cast_signed(), max], |row| row.get(0));
+            row.optional()
+        })
+        .map_err(unavailable)
+}
+
+fn input_of(connection: &Connection, seq: Seq) -> Result<Bytes> {
+    let body: Vec<u8> = connection
+        .prepare_cached("SELECT body FROM inputs WHERE seq = ?1")
+        .and_then(|mut statement| statement.query_row([seq.cast_signed()], |row| row.get(0)))
+        .map_err(unavailable)?;
+    Ok(Bytes::from(body))
 }
 
 /// Reads a page of jobs, newest first. Which jobs are meant is looked at here and not by SQLite, which could

@@ -36,26 +36,21 @@ pub(super) async fn a_list_is_paged_newest_first(store: &dyn Store) {
 }
 
 pub(super) async fn a_search_for_a_rare_status_goes_step_by_step(store: &dyn Store) {
-    let nth = |n: usize| {
-        let mut bytes = [0; 16];
-        bytes[8..].copy_from_slice(&n.to_be_bytes());
-        JobId::new(START, bytes, false)
-    };
     // The one that is searched for is the oldest, and as many others as one call looks at are newer, some of
     // another endpoint.
-    submit(store, job_with(nth(0), "a", terms())).await;
-    change(store, nth(0), Event::Cancel, 10).await;
+    submit(store, job_with(nth_id(0), "a", terms())).await;
+    change(store, nth_id(0), Event::Cancel, 10).await;
     let newer: Vec<usize> = (1..LIST_VISITS_MAX).collect();
     for some in newer.chunks(100) {
         let submits = some
             .iter()
-            .map(|&n| job_with(nth(n), if n % 3 == 0 { "b" } else { "a" }, terms()))
+            .map(|&n| job_with(nth_id(n), if n % 3 == 0 { "b" } else { "a" }, terms()))
             .map(|new| store.submit(new, START));
         for submitted in together(submits.collect()).await {
             assert_eq!(submitted, Ok(Submitted::Accepted));
         }
     }
-    submit(store, job_with(nth(LIST_VISITS_MAX), "a", terms())).await;
+    submit(store, job_with(nth_id(LIST_VISITS_MAX), "a", terms())).await;
     let step = async |before| {
         let query = Query {
             endpoint: endpoint("a"),
@@ -70,12 +65,12 @@ pub(super) async fn a_search_for_a_rare_status_goes_step_by_step(store: &dyn Sto
     let (none, next) = step(None).await;
     assert_eq!(none, []);
     assert!(next.is_some());
-    assert_eq!(step(next).await, (vec![nth(0)], None));
+    assert_eq!(step(next).await, (vec![nth_id(0)], None));
     // All that was asked for is one page, however many were passed over.
-    change(store, nth(LIST_VISITS_MAX), Event::Cancel, 20).await;
+    change(store, nth_id(LIST_VISITS_MAX), Event::Cancel, 20).await;
     let (first, next) = step(None).await;
-    assert_eq!(first, [nth(LIST_VISITS_MAX)]);
-    assert_eq!(step(next).await, (vec![nth(0)], None));
+    assert_eq!(first, [nth_id(LIST_VISITS_MAX)]);
+    assert_eq!(step(next).await, (vec![nth_id(0)], None));
 }
 
 pub(super) async fn a_list_has_one_endpoint_and_one_status(store: &dyn Store) {

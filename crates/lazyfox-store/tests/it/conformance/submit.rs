@@ -24,6 +24,7 @@ pub(super) async fn a_job_is_kept_byte_for_byte(store: &dyn Store) {
     odd.retention_ms += 1;
     odd.retention_sync_ms += 1;
     odd.ttl_expiry_forgets = true;
+    odd.webhook_on_cancel = true;
     let new = job_with(sync_id(2), "a", odd);
     submit(store, new.clone()).await;
     let kept = load(store, sync_id(2)).await.unwrap();

@@ -2,31 +2,39 @@
 //! job is lost, an end is final except through a retry, no job has two holders, results come from
 //! the holder only, first attempts start in the order of submission, and the numbers add up.
 
+mod deliveries;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lazyfox_core::delivery::Next;
-use lazyfox_core::id::{EndpointId, JobId, WorkerId};
-use lazyfox_core::job::{Counter, Event, Job, Status};
+use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
+use lazyfox_core::job::{self, Counter, Event, Job, Status};
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{Ask, Change, Expired, Idempotency, Leased, Loaded, NewJob, Outbox, Survey};
+use lazyfox_store::{
+    Ask, Change, Delivery, DeliveryQuery, Due, Expired, Idempotency, Leased, Loaded, NewJob,
+    Outbox, Outgoing, Redelivery, Settlement, Survey, Webhook,
+};
 
+pub(crate) use self::deliveries::Asked;
+use self::deliveries::Deliveries;
 use crate::world::{input_of, without_lease};
+
+/// A record that is kept for an open delivery's sake is looked at again so much later, at the latest.
+const LOOK_AGAIN_MS: u64 = 10 * 60_000;
 
 #[derive(Default)]
 pub(crate) struct Ledger {
     /// In order of submission.
     entries: Vec<Entry>,
     counters: BTreeMap<(EndpointId, Counter), u64>,
-    /// Open deliveries: due when, tried how often, of which job.
-    deliveries: BTreeMap<u64, (Timestamp, u32, JobId)>,
-    last_delivery: u64,
+    deliveries: Deliveries,
 }
 
 struct Entry {
     job: Job,
     output: Option<Bytes>,
     secrets: Option<Vec<u8>>,
+    webhook: Option<Webhook>,
     idempotency: Option<Idempotency>,
     attempts: u32,
     forgotten: bool,
@@ -78,6 +86,16 @@ impl Ledger {
         self.kept(id).and_then(Entry::holder).cloned()
     }
 
+    pub(crate) fn ended(&self) -> Vec<(JobId, EndpointId)> {
+        let ended = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.forgotten && entry.job.status().is_terminal());
+        ended
+            .map(|entry| (entry.job.id, entry.job.endpoint.clone()))
+            .collect()
+    }
+
     pub(crate) fn unfinished(&self) -> Vec<(JobId, EndpointId)> {
         let live = self
             .entries
@@ -92,6 +110,7 @@ impl Ledger {
             job: new.job.clone(),
             output: None,
             secrets: new.secrets.clone(),
+            webhook: new.webhook.clone(),
             idempotency: new.idempotency.clone(),
             attempts: 0,
             forgotten: false,
@@ -243,7 +262,7 @@ impl Ledger {
             count(Counter::Retried);
         }
         if before.is_terminal() && job.status() == Status::InQueue {
-            self.deliveries.retain(|_, (_, _, of)| *of != job.id);
+            self.deliveries.retried(job.id);
         }
         if before.is_terminal() {
             return;
@@ -252,27 +271,54 @@ impl Ledger {
             Status::InQueue | Status::InProgress => return,
             Status::Completed => (Counter::Completed, true),
             Status::Failed => (Counter::Failed, true),
-            Status::Cancelled => (Counter::Cancelled, false),
+            Status::Cancelled => (Counter::Cancelled, job.terms.webhook_on_cancel),
             Status::TimedOut => (Counter::TimedOut, true),
         };
         count(counter);
-        if delivers && job.has_webhook {
-            self.last_delivery += 1;
-            let due = job.state.end().unwrap().at;
-            self.deliveries.insert(self.last_delivery, (due, 0, job.id));
+        let entry = self.kept(job.id).unwrap();
+        if let Some(webhook) = entry.webhook.clone().filter(|_| delivers) {
+            let output = entry.output.clone();
+            self.deliveries.ended(job, webhook, output.as_ref());
         }
     }
 
-    pub(crate) fn settled(&mut self, delivery: u64, next: Next) {
-        match next {
-            Next::Again(at) => {
-                if let Some((due, tries, _)) = self.deliveries.get_mut(&delivery) {
-                    (*due, *tries) = (at, *tries + 1);
-                }
-            }
-            Next::Delivered | Next::GaveUp => {
-                self.deliveries.remove(&delivery);
-            }
+    pub(crate) fn deliveries_ever(&self) -> u64 {
+        self.deliveries.last()
+    }
+
+    /// One of all deliveries that there ever were.
+    pub(crate) fn delivery(&self, n: u64) -> Option<DeliveryId> {
+        self.deliveries.nth(n)
+    }
+
+    pub(crate) fn number(&self, id: DeliveryId) -> u64 {
+        self.deliveries.number(id)
+    }
+
+    /// A delivery as it was due last.
+    pub(crate) fn due(&self, number: u64) -> Option<Due> {
+        self.deliveries.due(number)
+    }
+
+    /// How often a delivery was tried in its present round.
+    pub(crate) fn round(&self, number: u64) -> u32 {
+        self.deliveries.round(number)
+    }
+
+    pub(crate) fn settled(&mut self, settlement: &Settlement) {
+        self.deliveries.settled(settlement);
+    }
+
+    pub(crate) fn redelivered(
+        &mut self,
+        on: &EndpointId,
+        ids: &[DeliveryId],
+        became: &[Redelivery],
+        now: Timestamp,
+    ) {
+        assert_eq!(became.len(), ids.len());
+        for (id, became) in ids.iter().zip(became) {
+            self.deliveries.redelivered(on, *id, *became, now);
         }
     }
 
@@ -283,13 +329,12 @@ impl Ledger {
         limit: usize,
         now: Timestamp,
     ) -> Vec<(JobId, EndpointId)> {
-        let open: Vec<JobId> = self.deliveries.values().map(|&(_, _, id)| id).collect();
         let mut over: Vec<(Timestamp, usize)> = Vec::new();
         for (place, entry) in self.entries.iter().enumerate() {
             let end = entry.job.state.end();
             if let Some(end) = end.filter(|end| end.forget_at <= now)
                 && !entry.forgotten
-                && !open.contains(&entry.job.id)
+                && self.deliveries.wanted_until(entry.job.id) <= now
             {
                 over.push((end.forget_at, place));
             }
@@ -301,9 +346,27 @@ impl Ledger {
             .map(|(_, place)| {
                 let entry = &mut self.entries[place];
                 entry.forgotten = true;
+                self.deliveries.forgotten(entry.job.id);
                 (entry.job.id, entry.job.endpoint.clone())
             })
             .collect()
+    }
+
+    /// What is left after a round of pruning may be kept longer than was said, for its delivery's sake: as
+    /// long as that is, or for a while where it is open.
+    pub(crate) fn postponed(&mut self, job: &Job, now: Timestamp) {
+        let until = self.deliveries.wanted_until(job.id);
+        let entry = self.entry(job.id);
+        let forget_at = |job: &Job| job.state.end().unwrap().forget_at;
+        let (before, after) = (forget_at(&entry.job), forget_at(job));
+        if before != after {
+            let again = match until {
+                Timestamp::NEVER => now.plus_ms(LOOK_AGAIN_MS),
+                until => until,
+            };
+            assert!(before <= now && now < after && after <= again);
+            entry.job = job::kept_until(&entry.job, after);
+        }
     }
 
     pub(crate) fn check_known_on(&self, id: JobId, on: &EndpointId) {
@@ -335,23 +398,32 @@ impl Ledger {
         assert_eq!(loaded.output, entry.output);
     }
 
-    pub(crate) fn check_outbox(&self, outbox: &Outbox, limit: usize) {
-        assert!(outbox.deliveries.len() <= limit);
-        let mut open: Vec<_> = self
-            .deliveries
-            .iter()
-            .map(|(&number, &(due, tries, id))| (due, number, tries, id))
-            .collect();
-        open.sort_unstable();
-        let mut open = open.into_iter();
-        for delivery in &outbox.deliveries {
-            let (_, number, tries, id) = open.next().expect("only open ones are due");
-            assert_eq!((delivery.id, delivery.tries), (number, tries));
-            assert!(delivery.job.status().is_terminal());
-            assert_eq!(delivery.job.id, id);
+    pub(crate) fn check_outbox(&self, outbox: &Outbox, asked: &Asked) {
+        self.deliveries.check_outbox(outbox, asked);
+    }
+
+    /// What is open can be sent, and nothing else.
+    pub(crate) fn check_outgoing(&self, number: u64, outgoing: Option<&Outgoing>) {
+        self.deliveries.check_outgoing(number, outgoing);
+        if let Some(outgoing) = outgoing {
+            self.check_loaded(outgoing.id.job, Some(&outgoing.loaded));
+            assert!(outgoing.loaded.job.status().is_terminal());
         }
-        let next = open.next().map_or(Timestamp::NEVER, |(due, ..)| due);
-        assert_eq!(outbox.next, next);
+    }
+
+    pub(crate) fn check_deliveries(&self, query: &DeliveryQuery, listed: &[Delivery]) {
+        assert_eq!(listed, self.deliveries.listed(query));
+    }
+
+    /// No end that is to be reported goes unreported.
+    pub(crate) fn check_reports(&self) {
+        for entry in &self.entries {
+            let job = &entry.job;
+            let reported = job.has_webhook && job.terms.reports(job.status());
+            if reported && !entry.forgotten {
+                assert!(self.deliveries.report(job), "nobody hears of {}", job.id);
+            }
+        }
     }
 
     pub(crate) fn check_survey(&self, surveys: &[Survey]) {

@@ -1,9 +1,11 @@
 //! Runs a history on both stores side by side.
 
+mod deliveries;
+
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use lazyfox_core::delivery::{Next, Outcome};
 use lazyfox_core::id::JobId;
 use lazyfox_core::job::{Event, Job};
 use lazyfox_core::limits;
@@ -12,18 +14,13 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
 use lazyfox_store::{
-    Applied, Ask, Heartbeat, HolderEvent, Idempotency, NewJob, Parts, Query, Store, Submitted,
+    Applied, Ask, Heartbeat, HolderEvent, Idempotency, NewJob, Query, Store, Submitted, Webhook,
 };
 use tempfile::TempDir;
 
 use super::ledger::Ledger;
-use super::ops::{ENDPOINTS, New, Op, Settled, Speaker, Ttl, WORKERS, What};
+use super::ops::{ENDPOINTS, HOSTS, New, Op, Speaker, Ttl, WORKERS, What};
 use crate::world::*;
-
-const ALL: Parts = Parts {
-    output: true,
-    input: true,
-};
 
 pub(crate) async fn on_both(ops: &[Op]) {
     let mut replay = Replay::new();
@@ -31,6 +28,7 @@ pub(crate) async fn on_both(ops: &[Op]) {
         replay.step(op).await;
         let surveys = replay.both(async |store| store.survey().await).await;
         replay.ledger.check_survey(&surveys);
+        replay.compare_deliveries().await;
     }
     replay.compare_everything().await;
     replay.reopen().await;
@@ -44,6 +42,10 @@ struct Replay {
     now: Timestamp,
     /// Every id that was ever submitted, also those that were not accepted.
     ids: Vec<(JobId, usize)>,
+    /// How many were added.
+    secrets: u8,
+    /// What each store calls a delivery, by the ledger's number of it.
+    numbers: [BTreeMap<u64, u64>; 2],
     ledger: Ledger,
 }
 
@@ -56,14 +58,21 @@ impl Replay {
             dir,
             now: START,
             ids: Vec::new(),
+            secrets: 0,
+            numbers: Default::default(),
             ledger: Ledger::default(),
         }
     }
 
+    fn stores(&self) -> [&dyn Store; 2] {
+        [&self.memory, self.durable.as_ref().unwrap()]
+    }
+
     /// Asks both stores and gives their common answer.
     async fn both<T: Debug, E: Debug>(&self, ask: impl AsyncFn(&dyn Store) -> Result<T, E>) -> T {
-        let ours = ask(&self.memory).await.unwrap();
-        let theirs = ask(self.durable.as_ref().unwrap()).await.unwrap();
+        let [memory, durable] = self.stores();
+        let ours = ask(memory).await.unwrap();
+        let theirs = ask(durable).await.unwrap();
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
         ours
     }
@@ -91,7 +100,10 @@ impl Replay {
                 by,
                 count,
                 disowns,
-            } => self.lease(on, by, count, disowns).await,
+            } => {
+                self.lease(on, by, count, disowns).await;
+            }
+            Op::Run { on, by, what } => self.run(on, by, what).await,
             Op::Apply {
                 job,
                 what,
@@ -156,23 +168,20 @@ impl Replay {
                     .await;
                 self.ledger.swept(&on, &changes, limit);
             }
-            Op::Prune { limit } => {
-                let pruned = self.both(async |store| store.prune(now, limit).await).await;
-                let forgotten = self.ledger.pruned(pruned, limit, now);
-                for (id, on) in forgotten {
-                    let gone = self
-                        .both(async |store| store.load(&on, id, ALL).await)
-                        .await;
-                    assert_eq!(gone, None, "{id} was to be forgotten");
-                }
-            }
-            Op::Outbox { limit } => {
-                let outbox = self
-                    .both(async |store| store.outbox(now, limit).await)
-                    .await;
-                self.ledger.check_outbox(&outbox, limit);
-            }
-            Op::Settle { delivery, how } => self.settle(delivery, how).await,
+            Op::Prune { limit } => self.prune(limit).await,
+            Op::Outbox { bounds, silent } => self.outbox(bounds, silent).await,
+            Op::Settle {
+                delivery,
+                how,
+                round,
+                keep_ms,
+            } => self.settle(delivery, how, round, keep_ms).await,
+            Op::Redeliver {
+                ref deliveries,
+                elsewhere,
+            } => self.redeliver(deliveries, elsewhere).await,
+            Op::Deliveries(ref search) => self.search(search).await,
+            Op::Secret { on, overlap_ms } => self.add_secret(on, overlap_ms).await,
             Op::Wait { ms } => self.now = now.plus_ms(ms),
             Op::Look { job, page } => {
                 if let Some((id, on)) = self.job(job) {
@@ -197,13 +206,18 @@ impl Replay {
             ttl_expiry_forgets: new.ttl == Ttl::Forgets,
             low_priority: new.low,
             retries_max: new.retries_max,
+            webhook_on_cancel: new.on_cancel,
             ..terms()
         };
         let on = endpoint(ENDPOINTS[new.on]);
+        let webhook = new.webhook.map(|host| Webhook {
+            url: format!("https://{}/{n}", HOSTS[host]),
+            host: HOSTS[host].to_owned(),
+        });
         let new_job = NewJob {
-            job: Job::submitted(id, on, terms, new.webhook, self.now),
+            job: Job::submitted(id, on, terms, webhook.is_some(), self.now),
             input: input_of(id),
-            webhook: new.webhook.then(|| format!("https://hook.example/{n}")),
+            webhook,
             secrets: new.secrets.then(|| vec![n, 0]),
             idempotency: new.key.map(|(key, fingerprint)| Idempotency {
                 key: format!("key-{key}"),
@@ -222,7 +236,13 @@ impl Replay {
         }
     }
 
-    async fn lease(&mut self, on: usize, by: usize, count: usize, disowns: bool) {
+    async fn lease(
+        &mut self,
+        on: usize,
+        by: usize,
+        count: usize,
+        disowns: bool,
+    ) -> Vec<(JobId, usize)> {
         let now = self.now;
         let ask = Ask {
             endpoint: endpoint(ENDPOINTS[on]),
@@ -235,6 +255,14 @@ impl Replay {
             .both(async |store| store.lease(ask.clone(), now).await)
             .await;
         self.ledger.leased(&ask, &leased, now);
+        let handouts = leased.handouts.iter();
+        handouts.map(|handout| (handout.job.id, on)).collect()
+    }
+
+    async fn run(&mut self, on: usize, by: usize, what: What) {
+        for (id, of) in self.lease(on, by, 1, false).await {
+            self.apply(of, id, what, Speaker::Worker(by), Some(1)).await;
+        }
     }
 
     async fn apply(&mut self, on: usize, id: JobId, what: What, by: Speaker, output: Option<u8>) {
@@ -306,19 +334,24 @@ impl Replay {
         assert_eq!(kept, expected);
     }
 
-    async fn settle(&mut self, delivery: u64, how: Settled) {
-        let next = match how {
-            Settled::Delivered => Next::Delivered,
-            Settled::Again => Next::Again(self.now.plus_ms(10_000)),
-            Settled::GaveUp => Next::GaveUp,
+    async fn prune(&mut self, limit: usize) {
+        let now = self.now;
+        let pruned = self.both(async |store| store.prune(now, limit).await).await;
+        let forgotten = self.ledger.pruned(pruned, limit, now);
+        let load = async |on, id| {
+            self.both(async |store| store.load(&on, id, ALL_PARTS).await)
+                .await
         };
-        let outcome = match how {
-            Settled::Delivered => Outcome::Answered(204),
-            Settled::Again | Settled::GaveUp => Outcome::Failed("timed out".to_owned()),
-        };
-        self.both(async |store| store.settle(delivery, outcome.clone(), next).await)
-            .await;
-        self.ledger.settled(delivery, next);
+        for (id, on) in forgotten {
+            assert_eq!(load(on, id).await, None, "{id} was to be forgotten");
+        }
+        let mut left = Vec::new();
+        for (id, on) in self.ledger.ended() {
+            left.push(load(on, id).await.expect("no accepted job is lost").job);
+        }
+        for job in left {
+            self.ledger.postponed(&job, now);
+        }
     }
 
     /// One job, read from both and compared with what the ledger knows of it.
@@ -326,7 +359,7 @@ impl Replay {
         let on = endpoint(ENDPOINTS[on]);
         let loaded = self
             .both(async |store| {
-                let loaded = store.load(&on, id, ALL).await?;
+                let loaded = store.load(&on, id, ALL_PARTS).await?;
                 Ok::<_, lazyfox_store::StoreError>(loaded.map(|mut loaded| {
                     loaded.job = without_lease(loaded.job);
                     loaded
@@ -362,16 +395,12 @@ impl Replay {
         }
     }
 
-    async fn compare_everything(&self) {
+    async fn compare_everything(&mut self) {
         for &(id, on) in &self.ids {
             self.look(id, on).await;
         }
         self.compare_lists(3).await;
-        let (never, all) = (Timestamp::NEVER, usize::MAX);
-        let outbox = self
-            .both(async |store| store.outbox(never, all).await)
-            .await;
-        self.ledger.check_outbox(&outbox, all);
+        self.compare_deliveries().await;
         let surveys = self.both(async |store| store.survey().await).await;
         self.ledger.check_survey(&surveys);
     }

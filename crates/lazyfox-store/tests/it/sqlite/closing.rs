@@ -2,7 +2,9 @@
 
 use std::fs;
 
+use lazyfox_core::delivery::Next;
 use lazyfox_core::job::Event;
+use lazyfox_core::time::Timestamp;
 use lazyfox_store::Store as _;
 use tempfile::TempDir;
 
@@ -61,22 +63,17 @@ async fn a_forgotten_job_leaves_nothing_in_any_table() {
         .await
         .unwrap();
     report(&store, id(1), complete("w1"), "1").await;
-    let outbox = store.outbox(at(1_000), 9).await.unwrap();
-    let delivered = lazyfox_core::delivery::Next::Delivered;
-    let answered = lazyfox_core::delivery::Outcome::Answered(200);
-    store
-        .settle(outbox.deliveries[0].id, answered, delivered)
-        .await
-        .unwrap();
+    let due = due(&store, 1_000).await;
+    settle(&store, &due[0], 0, Next::Again(at(1_100)), 1_050).await;
+    settle(&store, &due[0], 1, Next::Delivered, 1_150).await;
     let rows = |table: &str| -> i64 {
         let sql = format!("SELECT count(*) FROM {table}");
         raw(dir.path())
             .query_row(&sql, [], |row| row.get(0))
             .unwrap()
     };
-    let tables = ["jobs", "inputs", "outputs", "chunks", "deliveries"];
-    assert_eq!(tables.map(rows), [1, 1, 1, 2, 1]);
-    let later = lazyfox_core::time::Timestamp::NEVER;
-    assert_eq!(store.prune(later, 9).await, Ok(1));
-    assert_eq!(tables.map(rows), [0; 5]);
+    let tables = ["jobs", "inputs", "outputs", "chunks", "deliveries", "tries"];
+    assert_eq!(tables.map(rows), [1, 1, 1, 2, 1, 2]);
+    assert_eq!(store.prune(Timestamp::NEVER, 9).await, Ok(1));
+    assert_eq!(tables.map(rows), [0; 6]);
 }

@@ -4,7 +4,7 @@ use lazyfox_store::sqlite::KeyFile;
 use lazyfox_store::{Access, Key, Store as _, StoreError};
 use tempfile::TempDir;
 
-use super::open;
+use super::{format_1, open, raw};
 use crate::world::*;
 
 fn key(id: &str, hash: u8) -> Key {
@@ -60,4 +60,33 @@ async fn a_key_that_cannot_be_kept_does_not_hold_up_the_server() {
     submit(&store, job(1)).await;
     file.add(&key("k2", 2)).unwrap();
     assert_eq!(store.keys().await.unwrap().len(), 2);
+}
+
+/// A server of the release that wrote it may be running on it, and would not know a newer format.
+#[tokio::test]
+async fn an_older_format_stays_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    format_1(dir.path());
+    let version = || -> i64 {
+        let connection = raw(dir.path());
+        let version = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        version.unwrap()
+    };
+    let mut file = KeyFile::open(dir.path()).unwrap();
+    let ids = |keys: Vec<Key>| keys.into_iter().map(|key| key.id).collect::<Vec<_>>();
+    assert_eq!(ids(file.keys().unwrap()), ["key1", "key2", "key3"]);
+    file.add(&key("key4", 4)).unwrap();
+    assert_eq!(file.revoke("key3", at(5)), Ok(true));
+    drop(file);
+    let mut file = KeyFile::open(dir.path()).unwrap();
+    let kept = file.keys().unwrap();
+    assert_eq!(kept[0], key("key4", 4));
+    assert_eq!((&*kept[3].id, kept[3].revoked_at), ("key3", Some(at(5))));
+    assert_eq!(version(), 1);
+
+    // The server is the one that migrates, and finds the same keys.
+    let store = open(dir.path());
+    assert_eq!(version(), 2);
+    assert_eq!(store.keys().await.unwrap(), kept);
+    assert_eq!(file.keys().unwrap(), kept);
 }

@@ -6,9 +6,10 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::Command;
 
-use lazyfox_core::job::{Event, Status};
+use lazyfox_core::delivery::Next;
+use lazyfox_core::job::{Counter, Event, Status};
 use lazyfox_store::sqlite::SqliteStore;
-use lazyfox_store::{Applied, Store as _, StoreError};
+use lazyfox_store::{Applied, Due, Store as _, StoreError};
 use tempfile::TempDir;
 
 use super::{child, open};
@@ -98,21 +99,24 @@ fn refuses_and_recovers(dir: &Path, fill: impl Fn(), make_room: impl Fn(), says:
         .unwrap();
     runtime.block_on(async {
         let store = open(dir);
+        let [open, settled] = two_deliveries(&store).await;
         // A /runsync caller waits all the while.
         submit(&store, job_with(sync_id(9), "a", terms())).await;
         for n in 1..=5 {
             submit(&store, job(n)).await;
         }
         assert_eq!(take(&store, "w1", 2, 10).await, [sync_id(9), id(1)]);
-        let before = store.survey().await;
+        let before = (store.survey().await, outbox(&store, 99_999).await);
 
         // Twice: what was refused must not stand in the way of what is refused later.
         for _ in 0..2 {
             fill();
             nothing_is_taken(&store, says).await;
+            nothing_becomes_of_deliveries(&store, &open, says).await;
             make_room();
         }
-        assert_eq!(store.survey().await, before);
+        let after = (store.survey().await, outbox(&store, 99_999).await);
+        assert_eq!(after, before);
         assert_eq!(load(&store, id(6)).await, None);
         assert!(load(&store, sync_id(9)).await.unwrap().job.awaited);
 
@@ -122,23 +126,62 @@ fn refuses_and_recovers(dir: &Path, fill: impl Fn(), make_room: impl Fn(), says:
         let waiting = [id(2), id(3), id(4), id(5), id(7)];
         assert_eq!(take(&store, "w2", 9, 50).await, waiting);
         let survey = store.survey().await.unwrap().remove(0);
-        assert_eq!(survey.counters.len(), 1);
-        assert_eq!(survey.counters[0].1, 2, "a refused completion was counted");
+        let counted = [(Counter::Completed, 2), (Counter::Failed, 2)];
+        assert_eq!(survey.counters, counted, "nothing refused is counted");
+        settle(&store, &open, 0, Next::Delivered, 40).await;
+        redeliver(&store, &[delivery_id(11, 1)], 40).await;
+        assert_eq!(numbers(&due(&store, 99_999).await), [settled.number]);
     });
 }
 
-async fn nothing_is_taken(store: &SqliteStore, says: &str) {
-    let refused = |error: StoreError| match error {
-        StoreError::Unavailable(text) => assert!(text.contains(says), "{text}"),
+/// Of jobs 10 and 11, which failed: the first one is open, the second one arrived.
+async fn two_deliveries(store: &SqliteStore) -> [Due; 2] {
+    for n in [10, 11] {
+        submit(store, webhooked(job(n))).await;
+    }
+    take(store, "w3", 9, 5).await;
+    for n in [10, 11] {
+        change(store, id(n), fail("w3"), 6).await;
+    }
+    let both = due(store, 6).await;
+    settle(store, &both[1], 0, Next::Delivered, 7).await;
+    both.try_into().unwrap()
+}
+
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, StoreError>, says: &str) {
+    match result {
+        Err(StoreError::Unavailable(text)) => assert!(text.contains(says), "{text}"),
         other => panic!("{other:?}"),
-    };
-    refused(store.submit(job(6), at(20)).await.unwrap_err());
-    refused(store.lease(ask("a", "w2", 9), at(20)).await.unwrap_err());
+    }
+}
+
+/// Each of these would change what is to be sent.
+async fn nothing_becomes_of_deliveries(store: &SqliteStore, open: &Due, says: &str) {
+    let on = endpoint("a");
+    for next in [Next::Delivered, Next::Again(at(90_000))] {
+        assert_refused(
+            store.settle(vec![settlement(open, 0, next, 20)]).await,
+            says,
+        );
+    }
+    for n in [10, 11] {
+        let ids = vec![delivery_id(n, 1)];
+        assert_refused(store.redeliver(&on, ids, at(20)).await, says);
+    }
+    let withdrawn = store.apply(&on, id(10), Event::Retry, None, at(20));
+    assert_refused(withdrawn.await, says);
+    let sent = outgoing(store, open).await.unwrap();
+    assert_eq!((sent.id, sent.round), (delivery_id(10, 1), 0));
+}
+
+async fn nothing_is_taken(store: &SqliteStore, says: &str) {
+    assert_refused(store.submit(job(6), at(20)).await, says);
+    assert_refused(store.lease(ask("a", "w2", 9), at(20)).await, says);
     let on = endpoint("a");
     for event in [complete("w1"), lost("w1"), Event::Cancel] {
         let output = Some(bytes("1"));
         let applied = store.apply(&on, id(1), event, output, at(20)).await;
-        refused(applied.unwrap_err());
+        assert_refused(applied, says);
     }
     // What needs no room goes on: reading, and refusing.
     assert_eq!(status(store, id(1)).await, Some(Status::InProgress));

@@ -8,15 +8,11 @@ use lazyfox_core::policy::{Asked, Defaults, Terms};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::{NewJob, Parts};
-use tokio::sync::watch;
 
 use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::fleet::Fleet;
-use crate::keyring::KeyRing;
 use crate::secrets::ServerKey;
-use crate::wake::Wakes;
 
 const NOW: Timestamp = Timestamp::from_ms(1_000);
 
@@ -25,17 +21,9 @@ fn endpoint() -> EndpointId {
 }
 
 fn app() -> Arc<App> {
-    Arc::new(App {
-        config: Config::empty(),
-        store: Arc::new(MemoryStore::new(NOW)),
-        clock: Clock::manual(NOW),
-        wakes: Wakes::default(),
-        fleet: Fleet::default(),
-        key: ServerKey::ephemeral(),
-        keys: KeyRing::default(),
-        worker_url: String::new(),
-        closing: watch::Sender::new(false),
-    })
+    let store = Arc::new(MemoryStore::new(NOW));
+    let (key, clock) = (ServerKey::ephemeral(), Clock::manual(NOW));
+    Arc::new(App::new(Config::empty(), store, key, clock, ""))
 }
 
 async fn submitted(app: &App) -> JobId {

@@ -1,7 +1,11 @@
 use super::*;
 
 fn parse(body: impl Into<Bytes>) -> ApiResult<Submission> {
-    Submission::parse(&body.into())
+    let rules = Rules {
+        odd_ports: vec![25],
+        ..Rules::default()
+    };
+    Submission::parse(&body.into(), &rules)
 }
 
 fn error(body: impl Into<Bytes>) -> String {
@@ -89,28 +93,30 @@ fn policies() {
 #[test]
 fn webhooks() {
     let webhook = |text: &str| parse(format!("{{\"input\":1,\"webhook\":{text}}}"));
-    let url = "https://hooks.example.org/x?y=1";
-    assert_eq!(
-        webhook(&format!("\"{url}\"")).unwrap().webhook.as_deref(),
-        Some(url)
-    );
+    let expected = Some(Webhook {
+        url: "https://Hooks.example.org/x?y=1".to_owned(),
+        host: "hooks.example.org:443".to_owned(),
+    });
+    let url = "\"https://Hooks.example.org/x?y=1\"";
+    assert_eq!(webhook(url).unwrap().webhook, expected);
     assert_eq!(webhook("null").unwrap().webhook, None);
-    let long = format!(
-        "\"https://x.example/{}\"",
-        "a".repeat(limits::WEBHOOK_BYTES)
-    );
-    for bad in [
-        "\"\"",
-        "\"not a url\"",
-        "\"ftp://x.example/\"",
-        "7",
-        "\"https://u:p@x.example/\"",
-        &long,
+    let alias = parse(format!("{{\"input\":1,\"webhookV2\":{url}}}"));
+    assert_eq!(alias.unwrap().webhook, expected);
+    for (bad, why) in [
+        ("\"\"", "it should be an http or https URL in a string"),
+        ("7", "it should be an http or https URL in a string"),
+        ("\"ftp://x.example/\"", "it should be an http or https URL"),
+        ("\"https://u:p@x.example/\"", "not hold a user name"),
+        (
+            "\"http://x.example:25/\"",
+            "port 25 is for another protocol",
+        ),
+        ("\"http://0x7f.1/\"", "127.0.0.1 is a loopback address"),
+        ("\"http://localhost/\"", "localhost is this machine"),
     ] {
-        assert!(webhook(bad).is_err(), "{bad}");
+        let error = format!("{:?}", webhook(bad).unwrap_err());
+        assert!(error.contains(why), "{bad}: {error}");
     }
-    let alias = parse(format!("{{\"input\":1,\"webhookV2\":\"{url}\"}}")).unwrap();
-    assert_eq!(alias.webhook.as_deref(), Some(url));
 }
 
 #[test]
