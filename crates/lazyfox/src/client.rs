@@ -1,23 +1,34 @@
-//! The client for people and shell scripts: submit jobs, wait for them, look at the queue.
+//! The client for people and shell scripts: submit jobs, wait for them, look at the queue and at webhooks.
 //!
-//! It speaks the public job API and nothing else, so it works against any compatible server. Data
-//! goes to stdout, everything about the way there to stderr. Read `call` for how a request is made,
-//! `wait` for how an answer is awaited, `show` for what a person sees.
+//! About jobs it speaks the public API and nothing else, so it works against any compatible server; the
+//! calls about webhooks are our own. Data goes to stdout, everything about the way there to stderr. Read
+//! `call` for how a request is made, `wait` for how an answer is awaited, `show` for what a person sees,
+//! `listen` for a connection that stays open.
 
 mod args;
 mod call;
 mod commands;
 mod console;
+mod deliveries;
+mod delivery;
 mod error_text;
+mod events;
 mod failure;
+mod forward;
 mod input;
 mod job;
+mod listen;
+mod pages;
 mod pretty;
+mod redeliver;
 mod requests;
 mod show;
 mod stream;
+mod table;
 mod times;
 mod wait;
+mod webhook_secret;
+mod when;
 
 #[cfg(test)]
 mod tests;
@@ -25,18 +36,22 @@ mod tests;
 use std::process::ExitCode;
 
 pub use args::{
-    ClientCommand, Connection, EndpointArgs, JobArgs, PurgeQueueArgs, RequestsArgs, RetryArgs,
-    RunArgs, RunsyncArgs, StatusArgs, SubmitArgs,
+    ClientCommand, Connection, DeliveriesArgs, EndpointArgs, JobArgs, ListArgs, ListenArgs,
+    PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs, RunsyncArgs, StatusArgs,
+    SubmitArgs, WebhookSecretArgs,
 };
 use console::Console;
 use failure::{Failure, Outcome};
+pub use when::When;
+
+use crate::clock::Clock;
 
 /// Runs one client command to its end and says how it went as an exit code: 0 fine, 1 the job ended
 /// FAILED, TIMED_OUT or CANCELLED, 2 wrong usage or refused by the server, 3 no server reached, 4
 /// the job still runs though `--timeout` is over, 130 interrupted.
 pub async fn main(command: ClientCommand, connection: Connection) -> ExitCode {
     let mut console = Console::standard(connection.json);
-    let result = run(command, &connection, &mut console).await;
+    let result = run(command, &connection, &mut console, &Clock::system()).await;
     ExitCode::from(report(result, &mut console))
 }
 
@@ -69,9 +84,10 @@ async fn run(
     command: ClientCommand,
     connection: &Connection,
     console: &mut Console,
+    clock: &Clock,
 ) -> Result<Outcome, Failure> {
     let server = call::Server::new(connection)?;
-    commands::execute(command, &server, console).await
+    commands::execute(command, &server, console, clock).await
 }
 
 fn report(result: Result<Outcome, Failure>, console: &mut Console) -> u8 {

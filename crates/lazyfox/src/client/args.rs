@@ -1,6 +1,12 @@
 //! The command line of the client. Its help texts are the first documentation a user reads.
 
+mod webhooks;
+
 use clap::{Args, Subcommand};
+
+use super::pages::Wanted;
+
+pub use webhooks::{DeliveriesArgs, ListenArgs, RedeliverArgs, WebhookSecretArgs};
 
 /// Where a server listens when nothing else is said.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8000";
@@ -40,7 +46,7 @@ pub struct Connection {
     pub json: bool,
 }
 
-/// What the client can do; one variant for each operation of the job API.
+/// What the client can do.
 #[derive(Subcommand, Clone, Debug)]
 pub enum ClientCommand {
     /// Submit a job and print its id; with --wait, stay until it is finished
@@ -95,6 +101,50 @@ Example: lazyfox stream llm 0199c3b1-7f6e-7c41-9a52-0f2f6d1c8e10
     /// List the jobs of an endpoint
     #[command(after_help = "Example: lazyfox requests sdxl --status FAILED --limit 10")]
     Requests(RequestsArgs),
+
+    /// List the webhooks of an endpoint, sent and to be sent; with --job, every try
+    #[command(after_help = "\
+Examples: lazyfox deliveries sdxl --state failed
+          lazyfox deliveries sdxl --job 0199c3b1-7f6e-7c41-9a52-0f2f6d1c8e10")]
+    Deliveries(DeliveriesArgs),
+
+    /// Send webhooks again: one, or all of a time range
+    ///
+    /// The body and the id are the same again, so a receiver that remembers ids knows what it has.
+    #[command(override_usage = "\
+lazyfox redeliver [OPTIONS] <ENDPOINT> <DELIVERY>
+       lazyfox redeliver [OPTIONS] <ENDPOINT> --since <TIME> [--until <TIME>] [--state <STATE>]")]
+    #[command(after_help = "\
+Examples: lazyfox redeliver sdxl 0199c3b1-7f6e-7c41-9a52-0f2f6d1c8e10_1
+          lazyfox redeliver sdxl --since 2h
+          lazyfox redeliver sdxl --since 2026-05-01T12:00:00Z --until 30m --state all")]
+    Redeliver(RedeliverArgs),
+
+    /// Watch webhooks as they are sent, and forward them to a program on this machine
+    ///
+    /// One line for each try, when its result is known. With --forward each webhook is also posted
+    /// to that URL, with the same body and the same signed headers, once in each round of tries: a
+    /// later try of the round only if the program did not answer the earlier one with a 2xx. What the
+    /// program answers changes nothing for the delivery. With --json each event of the server is a
+    /// line: {"event":"try",…} with headers and body, {"event":"result",…} and {"event":"missed",…};
+    /// what became of forwarding then goes to stderr.
+    ///
+    /// A connection that is lost is made again, for as long as it takes; what was sent meanwhile is
+    /// not shown.
+    #[command(after_help = "\
+Examples: lazyfox listen sdxl
+          lazyfox listen sdxl --forward http://127.0.0.1:3000/hook
+Exit codes: 2 wrong usage, or the server refused; 3 no server reached at first; 130 Ctrl-C.")]
+    Listen(ListenArgs),
+
+    /// List the secrets that sign the webhooks of an endpoint, or make a new one
+    ///
+    /// A new secret is printed once, alone on stdout; what it means goes to stderr. The previous one
+    /// stays valid for a while, so that receivers can change over without refusing a webhook.
+    #[command(after_help = "\
+Examples: lazyfox webhook-secret sdxl
+          lazyfox webhook-secret sdxl --new --overlap 3d > secret")]
+    WebhookSecret(WebhookSecretArgs),
 }
 
 /// An endpoint and nothing more.
@@ -228,17 +278,35 @@ pub struct RequestsArgs {
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
 
-    /// At most this many jobs
+    /// How many.
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// How much of a list.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// At most this many, the newest first
     #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "all",
         value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: u64,
 
-    /// Every job there is
+    /// All there are
     #[arg(long)]
     pub all: bool,
 }
 
-/// Endpoint names and job ids stand in the URL as they are, so a slash or a question mark in one
+impl ListArgs {
+    pub(super) fn wanted(&self) -> Wanted {
+        if self.all {
+            Wanted::All
+        } else {
+            Wanted::AtMost(self.limit)
+        }
+    }
+}
+
+/// Endpoint names and ids stand in the URL as they are, so a slash or a question mark in one
 /// would quietly ask for something else.
 fn path_segment(text: &str) -> Result<String, String> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';

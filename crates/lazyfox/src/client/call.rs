@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{self, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
@@ -18,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for an answer, on top of what the server was asked to hold it back. Generous, because a
 /// submit may carry megabytes over a slow line.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// How much of an answer that is no JSON is worth showing.
 const FOREIGN_TEXT_CHARS: usize = 300;
@@ -64,26 +67,10 @@ impl Request<'_> {
 impl Server {
     pub(super) fn new(connection: &Connection) -> Result<Self, Failure> {
         let base = base_url(&connection.url)?;
-        // Another part of the process may have chosen one already; any will do.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("lazyfox/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            // A redirected POST arrives as a GET without its body; better say where it points to.
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&base) {
-            builder = builder.no_proxy();
-        }
-        if base.scheme() == "http" {
-            // The system's certificates are not needed, and a minimal container has none, which
-            // would otherwise end it here.
-            builder = builder.tls_certs_only([]);
-        }
+        let builder = http(&base).user_agent(concat!("lazyfox/", env!("CARGO_PKG_VERSION")));
         let http = builder.build().map_err(|error| Failure::Unreachable {
             url: base.to_string(),
-            reason: deepest(&error),
+            reason: reason(&error),
             perhaps_received: false,
         })?;
         let authorization = match &connection.key {
@@ -101,15 +88,77 @@ impl Server {
 
     /// Sends the request and hands back the body of a 200.
     pub(super) async fn call(&self, request: Request<'_>) -> Result<Reply, Failure> {
+        let limit = request.wait + ANSWER_TIMEOUT;
+        let outgoing = self.outgoing(request)?.timeout(limit);
+        let response = outgoing
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let response = self.accepted(response).await?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        match String::from_utf8(body.into()) {
+            Ok(text) => Ok(Reply {
+                text,
+                url: self.base.to_string(),
+            }),
+            Err(_) => Err(self.not_understood("the answer is not UTF-8".to_owned())),
+        }
+    }
+
+    /// Opens a stream of server-sent events, which lasts for as long as both sides want.
+    pub(super) async fn open(&self, path: String) -> Result<EventStream, Failure> {
+        let outgoing = self
+            .outgoing(Request::get(path))?
+            .header(header::ACCEPT, EVENT_STREAM);
+        let opened = async {
+            let response = outgoing.send().await;
+            self.accepted(response.map_err(|error| self.unreachable(&error))?)
+                .await
+        };
+        let response = match tokio::time::timeout(ANSWER_TIMEOUT, opened).await {
+            Ok(response) => response?,
+            Err(_) => {
+                return Err(Failure::Unreachable {
+                    url: self.base.to_string(),
+                    reason: "timed out".to_owned(),
+                    perhaps_received: true,
+                });
+            }
+        };
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|it| it.to_str().ok()).unwrap_or("");
+        if content_type.starts_with(EVENT_STREAM) {
+            Ok(EventStream(response))
+        } else {
+            let reason = format!("{content_type:?} came instead of {EVENT_STREAM}");
+            Err(self.not_understood(reason))
+        }
+    }
+
+    /// The response if it is a 200.
+    async fn accepted(&self, response: reqwest::Response) -> Result<reqwest::Response, Failure> {
+        let status = response.status().as_u16();
+        if status == 200 {
+            return Ok(response);
+        }
+        let headers = response.headers().clone();
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        Err(refusal(status, &headers, &body))
+    }
+
+    fn outgoing(&self, request: Request<'_>) -> Result<reqwest::RequestBuilder, Failure> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}v2/{}", self.base.path(), request.path));
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(request.query);
         }
-        let mut outgoing = self
-            .http
-            .request(request.method, url)
-            .timeout(request.wait + ANSWER_TIMEOUT);
+        let mut outgoing = self.http.request(request.method, url);
         if let Some(value) = &self.authorization {
             outgoing = outgoing.header(header::AUTHORIZATION, value);
         }
@@ -122,26 +171,7 @@ impl Server {
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(body);
         }
-        let response = outgoing
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        if status == 200 {
-            return match String::from_utf8(body.into()) {
-                Ok(text) => Ok(Reply {
-                    text,
-                    url: self.base.to_string(),
-                }),
-                Err(_) => Err(self.not_understood("the answer is not UTF-8".to_owned())),
-            };
-        }
-        Err(refusal(status, &headers, &body))
+        Ok(outgoing)
     }
 
     /// The option that leads another command to this server; empty for the default address.
@@ -155,16 +185,10 @@ impl Server {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let reason = if error.is_timeout() {
-            "timed out".to_owned()
-        } else {
-            deepest(error)
-        };
-        let perhaps_received = !error.is_connect();
         Failure::Unreachable {
             url: self.base.to_string(),
-            reason,
-            perhaps_received,
+            reason: reason(error),
+            perhaps_received: !error.is_connect(),
         }
     }
 
@@ -197,6 +221,16 @@ impl Reply {
 
     pub(super) fn job(&self) -> Result<Job<'_>, Failure> {
         self.parse()
+    }
+}
+
+/// An answer that goes on.
+pub(super) struct EventStream(reqwest::Response);
+
+impl EventStream {
+    /// The next bytes; `None` at the end, and the reason where there should be more.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        self.0.chunk().await.map_err(|error| reason(&error))
     }
 }
 
@@ -244,22 +278,52 @@ fn header_value(text: &str, name: &str) -> Result<HeaderValue, Failure> {
     })
 }
 
+/// What reaches this URL in one step and says so when there is more than one.
+pub(super) fn http(url: &Url) -> reqwest::ClientBuilder {
+    // Another part of the process may have chosen one already; any will do.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        // A redirected POST arrives as a GET without its body; better say where it points to.
+        .redirect(reqwest::redirect::Policy::none());
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    if url.scheme() == "http" {
+        // The system's certificates are not needed, and a minimal container has none, which
+        // would otherwise end it here.
+        builder = builder.tls_certs_only([]);
+    }
+    builder
+}
+
 /// Accepts what people type: without a scheme, with a slash at the end, or with the `/v2` that the
 /// public SDKs want in their base URL.
 fn base_url(text: &str) -> Result<Url, Failure> {
     let text = text.trim_end_matches('/');
     let text = text.strip_suffix("/v2").unwrap_or(text);
-    let full = if text.contains("://") {
-        format!("{text}/")
+    http_url(&format!("{text}/"), "--url")
+}
+
+/// A URL with or without its scheme.
+pub(super) fn http_url(text: &str, option: &str) -> Result<Url, Failure> {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let has_scheme = text
+        .split_once("://")
+        .is_some_and(|(scheme, _)| scheme.chars().all(is_letter));
+    let full = if has_scheme {
+        text.to_owned()
     } else {
-        format!("http://{text}/")
+        format!("http://{text}")
     };
     match Url::parse(&full) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         Ok(_) => Err(Failure::Usage(format!(
-            "--url {text}: only http and https are spoken"
+            "{option} {text}: only http and https are spoken"
         ))),
-        Err(error) => Err(Failure::Usage(format!("--url {text}: {error}"))),
+        Err(error) => Err(Failure::Usage(format!("{option} {text}: {error}"))),
     }
 }
 
@@ -273,7 +337,10 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The cause at the bottom: "connection refused" tells more than "error sending request".
-fn deepest(error: &reqwest::Error) -> String {
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -286,6 +353,18 @@ fn deepest(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_may_lack_their_scheme() {
+        for (text, expected) in [
+            ("localhost:3000/hook", "http://localhost:3000/hook"),
+            ("a/?to=https://b", "http://a/?to=https://b"),
+            ("https://a", "https://a/"),
+        ] {
+            assert_eq!(http_url(text, "--forward").unwrap().as_str(), expected);
+        }
+        assert!(http_url("ftp://a", "--forward").is_err());
+    }
 
     #[test]
     fn only_this_machine_is_reached_without_a_proxy() {

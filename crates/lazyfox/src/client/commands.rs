@@ -13,17 +13,23 @@ use super::args::{
 };
 use super::call::{Reply, Request, Server};
 use super::console::Console;
+use super::deliveries::deliveries;
 use super::failure::{Failure, Outcome};
 use super::input::submit_body;
+use super::listen::listen;
+use super::redeliver::redeliver;
 use super::requests::requests;
 use super::show::show;
 use super::stream::stream;
 use super::wait::{WATCHED_POLL, Wait};
+use super::webhook_secret::webhook_secret;
+use crate::clock::Clock;
 
 pub(super) async fn execute(
     command: ClientCommand,
     server: &Server,
     console: &mut Console,
+    clock: &Clock,
 ) -> Result<Outcome, Failure> {
     match command {
         ClientCommand::Run(args) => run(&args, server, console).await,
@@ -35,6 +41,10 @@ pub(super) async fn execute(
         ClientCommand::PurgeQueue(args) => purge_queue(&args, server, console).await,
         ClientCommand::Health(args) => health(&args, server, console).await,
         ClientCommand::Requests(args) => requests(&args, server, console).await,
+        ClientCommand::Deliveries(args) => deliveries(&args, server, console, clock).await,
+        ClientCommand::Redeliver(args) => redeliver(&args, server, console, clock).await,
+        ClientCommand::Listen(args) => listen(&args, server, console, clock).await,
+        ClientCommand::WebhookSecret(args) => webhook_secret(&args, server, console).await,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) enum Failure {
     },
     /// An answer that no server of this kind gives; most likely the URL names something else.
     NotUnderstood { url: String, reason: String },
-    /// Ctrl-C; the text says how to come back to the job.
+    /// Ctrl-C; the text says what that means, such as how to come back to the job.
     Interrupted(String),
     /// stdout or stderr cannot be written.
     Output(io::Error),

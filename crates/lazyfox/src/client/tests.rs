@@ -1,12 +1,22 @@
 //! The client against a server that follows a script.
 
+mod deliveries;
+mod listen;
+mod queue;
 mod scripted;
+mod webhook_secret;
 
 use clap::{CommandFactory as _, Parser};
-use scripted::{Answer, Scripted, json, refused};
+use lazyfox_core::time::Timestamp;
+use scripted::{Answer, Buffer, Nobody, Scripted, json, refused};
 
 use super::console::Console;
+use super::failure::Failure;
 use super::{ClientCommand, Connection};
+use crate::clock::Clock;
+
+/// When the tests take place: 2026-05-01 12:03:04.
+const NOW_MS: i64 = 1_777_636_984_000;
 
 /// About the program.
 #[derive(Parser)]
@@ -31,20 +41,30 @@ enum Seat {
     Terminal,
 }
 
+impl Seat {
+    fn console(self, json: bool, out: &Buffer, err: &Buffer) -> Console {
+        Console {
+            out: Box::new(out.clone()),
+            err: Box::new(err.clone()),
+            out_is_terminal: self == Self::Terminal,
+            err_is_terminal: self == Self::Terminal,
+            json,
+            progress_shown: false,
+        }
+    }
+}
+
+fn parsed(server: &Scripted, arguments: &[&str]) -> Cli {
+    let program = ["lazyfox", "--url", &server.url, "--key", "secret"];
+    Cli::try_parse_from(program.iter().chain(arguments)).unwrap()
+}
+
 async fn client_at(seat: Seat, answers: Vec<Answer>, arguments: &[&str]) -> Ran {
     let server = Scripted::start(answers).await;
-    let program = ["lazyfox", "--url", &server.url, "--key", "secret"];
-    let cli = Cli::try_parse_from(program.iter().chain(arguments)).unwrap();
-    let (out, err) = (scripted::Buffer::default(), scripted::Buffer::default());
-    let mut console = Console {
-        out: Box::new(out.clone()),
-        err: Box::new(err.clone()),
-        out_is_terminal: seat == Seat::Terminal,
-        err_is_terminal: seat == Seat::Terminal,
-        json: cli.connection.json,
-        progress_shown: false,
-    };
-    let result = super::run(cli.command, &cli.connection, &mut console).await;
+    let cli = parsed(&server, arguments);
+    let (out, err) = (Buffer::new(), Buffer::new());
+    let mut console = seat.console(cli.connection.json, &out, &err);
+    let result = super::run(cli.command, &cli.connection, &mut console, &clock()).await;
     let code = super::report(result, &mut console);
     Ran {
         code,
@@ -52,6 +72,18 @@ async fn client_at(seat: Seat, answers: Vec<Answer>, arguments: &[&str]) -> Ran 
         err: err.text(),
         server,
     }
+}
+
+fn clock() -> Clock {
+    Clock::manual(Timestamp::from_ms(NOW_MS))
+}
+
+/// How a command line ends that cannot go well.
+async fn failure_of(arguments: &[&str]) -> Failure {
+    let cli = Cli::try_parse_from(arguments).unwrap();
+    let mut console = Console::standard(false);
+    let result = super::run(cli.command, &cli.connection, &mut console, &clock()).await;
+    result.unwrap_err()
 }
 
 async fn client(answers: Vec<Answer>, arguments: &[&str]) -> Ran {
@@ -293,14 +325,9 @@ async fn refusals_are_told_with_text_code_and_status() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_apart_from_one_that_fell_silent() {
-    let server = Scripted::start(vec![]).await;
-    let url = server.url.clone();
-    server.stop().await;
-    let cli = Cli::try_parse_from(["lazyfox", "--url", &url, "run", "ep", "1"]).unwrap();
-    let mut console = Console::standard(false);
-    let failure = super::run(cli.command, &cli.connection, &mut console)
-        .await
-        .unwrap_err();
+    let nobody = Nobody::new();
+    let url = format!("http://{}", nobody.address);
+    let failure = failure_of(&["lazyfox", "--url", &url, "run", "ep", "1"]).await;
     assert_eq!(failure.exit_code(), 3);
     let text = failure.text().unwrap();
     assert!(text.contains(&url) && text.contains("refused") && text.contains("LAZYFOX_URL"));
@@ -396,61 +423,6 @@ async fn a_stream_of_a_failed_job_says_why() {
 }
 
 #[tokio::test]
-async fn requests_are_a_table_over_pages() {
-    let first = r#"{"requests":[
-        {"id":"a","status":"FAILED","createdAt":1777636984999,"delayTime":12,"executionTime":70000,
-         "workerId":"w1","error":"{\"error_message\":\"no\\nmore\",\"error_type\":\"E\"}"}],
-        "next":"c 1"}"#;
-    let second = r#"{"requests":[{"id":"bb","status":"IN_QUEUE"}]}"#;
-    let answers = vec![json(first), json(second)];
-    let ran = client(answers, &["requests", "ep", "--all", "--status", "FAILED"]).await;
-    assert_eq!(
-        ran.server.requests()[1].line,
-        "GET /v2/ep/requests?limit=100&status=FAILED&cursor=c+1 HTTP/1.1"
-    );
-    insta::assert_snapshot!(ran.out, @r"
-    ID  STATUS       CREATED (UTC)        DELAY       EXECUTION   WORKER  ERROR
-    a   FAILED       2026-05-01 12:03:04  12 ms       1 min 10 s  w1      E: no
-    bb  IN_QUEUE
-    ");
-
-    let ran = client(vec![json(first)], &["requests", "ep", "--limit", "1"]).await;
-    assert_eq!(ran.server.requests().len(), 1);
-    assert_eq!(
-        ran.server.requests()[0].line,
-        "GET /v2/ep/requests?limit=1 HTTP/1.1"
-    );
-}
-
-#[tokio::test]
-async fn purging_needs_a_yes() {
-    let ran = client(vec![], &["purge-queue", "ep"]).await;
-    assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("--yes"), "{}", ran.err);
-    assert_eq!(ran.server.requests().len(), 0);
-
-    let answer = json(r#"{"removed":7,"status":"completed"}"#);
-    let ran = client(vec![answer], &["purge-queue", "ep", "-y"]).await;
-    assert_eq!(
-        (ran.code, ran.out.as_str()),
-        (0, "removed 7 waiting jobs\n")
-    );
-}
-
-#[tokio::test]
-async fn health_lists_every_count() {
-    let body = r#"{"jobs":{"inQueue":5,"failed":0},"workers":{"ready":12}}"#;
-    let ran = client(vec![json(body)], &["health", "ep"]).await;
-    insta::assert_snapshot!(ran.out, @r"
-    jobs
-      failed                0
-      inQueue               5
-    workers
-      ready                12
-    ");
-}
-
-#[tokio::test]
 async fn addresses_are_taken_as_people_type_them() {
     for suffix in ["", "/", "/v2", "/v2/"] {
         let server = Scripted::start(vec![json(QUEUED)]).await;
@@ -461,7 +433,7 @@ async fn addresses_are_taken_as_people_type_them() {
             err: Box::new(std::io::sink()),
             ..Console::standard(false)
         };
-        super::run(cli.command, &cli.connection, &mut console)
+        super::run(cli.command, &cli.connection, &mut console, &clock())
             .await
             .unwrap();
         assert_eq!(
@@ -470,19 +442,13 @@ async fn addresses_are_taken_as_people_type_them() {
             "{url}"
         );
     }
-    let cli = Cli::try_parse_from(["lazyfox", "--url", "ftp://a", "health", "ep"]).unwrap();
-    let failure = super::run(cli.command, &cli.connection, &mut Console::standard(false))
-        .await
-        .unwrap_err();
+    let failure = failure_of(&["lazyfox", "--url", "ftp://a", "health", "ep"]).await;
     assert_eq!(failure.exit_code(), 2);
 }
 
 #[tokio::test]
 async fn a_key_that_cannot_be_sent_is_named() {
-    let cli = Cli::try_parse_from(["lazyfox", "--key", "a\nb", "health", "ep"]).unwrap();
-    let failure = super::run(cli.command, &cli.connection, &mut Console::standard(false))
-        .await
-        .unwrap_err();
+    let failure = failure_of(&["lazyfox", "--key", "a\nb", "health", "ep"]).await;
     assert_eq!(failure.exit_code(), 2);
     assert!(failure.text().unwrap().contains("the API key"));
 }
@@ -490,13 +456,9 @@ async fn a_key_that_cannot_be_sent_is_named() {
 #[tokio::test]
 async fn https_finds_a_provider_and_the_systems_certificates() {
     // Building the client is the point; nobody listens.
-    let server = Scripted::start(vec![]).await;
-    let url = server.url.replace("http://", "https://");
-    server.stop().await;
-    let cli = Cli::try_parse_from(["lazyfox", "--url", &url, "health", "ep"]).unwrap();
-    let failure = super::run(cli.command, &cli.connection, &mut Console::standard(false))
-        .await
-        .unwrap_err();
+    let nobody = Nobody::new();
+    let url = format!("https://{}", nobody.address);
+    let failure = failure_of(&["lazyfox", "--url", &url, "health", "ep"]).await;
     assert_eq!(failure.exit_code(), 3);
     assert!(failure.text().unwrap().contains("refused"));
 }

@@ -11,6 +11,15 @@ pub(super) fn duration(ms: u64) -> String {
     }
 }
 
+/// A duration of which a person wants to know about how long: `9 s`, `3 min 20 s`.
+pub(super) fn roughly(ms: u64) -> String {
+    let seconds = ms.saturating_add(500) / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        _ => duration(seconds * 1000),
+    }
+}
+
 /// A point in time, in UTC: `2026-05-01 12:03:04`.
 pub(super) fn utc(ms_since_epoch: i64) -> String {
     let seconds = ms_since_epoch.div_euclid(1000);
@@ -22,7 +31,7 @@ pub(super) fn utc(ms_since_epoch: i64) -> String {
 
 /// Year, month and day of a day counted from 1970-01-01. The year is taken to begin in March, so
 /// that the leap day is its last and the months before it have a fixed pattern.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub(super) fn civil(days: i64) -> (i64, i64, i64) {
     const DAYS_OF_400_YEARS: i64 = 146_097;
     const MARCH_OF_YEAR_0: i64 = 719_468;
     let days = days + MARCH_OF_YEAR_0;
@@ -58,6 +67,20 @@ mod tests {
         ] {
             assert_eq!(duration(ms), text);
         }
+    }
+
+    #[test]
+    fn rough_durations_are_whole_seconds() {
+        for (ms, text) in [
+            (0, "0 s"),
+            (9_999, "10 s"),
+            (59_499, "59 s"),
+            (59_999, "1 min 00 s"),
+            (7_500_000, "2 h 05 min"),
+        ] {
+            assert_eq!(roughly(ms), text);
+        }
+        assert!(roughly(u64::MAX).ends_with("min"));
     }
 
     #[test]

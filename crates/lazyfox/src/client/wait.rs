@@ -235,7 +235,8 @@ impl<'a> Wait<'a> {
     }
 }
 
-async fn interrupted(interrupts: Option<&mut Signal>) {
+/// Returns at Ctrl-C.
+pub(super) async fn interrupted(interrupts: Option<&mut Signal>) {
     match interrupts {
         Some(interrupts) => {
             interrupts.recv().await;

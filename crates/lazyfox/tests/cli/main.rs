@@ -13,4 +13,5 @@ mod worker;
 mod client;
 mod config;
 mod keys;
+mod listen;
 mod queue;

@@ -5,22 +5,31 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+/// The bound on every wait: far more than anything here takes on a busy machine.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What the script does with one request.
-#[derive(Clone)]
 pub(super) struct Answer {
     act: Act,
     headers: String,
     body: String,
 }
 
-#[derive(Clone, Copy)]
 enum Act {
     Reply(u16),
     HangUp,
     Silence,
+    Events(mpsc::UnboundedReceiver<Piece>),
+}
+
+/// A piece of an answer that goes on.
+pub(super) enum Piece {
+    Text(String),
+    /// The connection ends in the middle.
+    Cut,
 }
 
 impl Answer {
@@ -39,6 +48,17 @@ impl Answer {
             act: Act::Silence,
             ..Self::hang_up()
         }
+    }
+
+    /// A stream of server-sent events: what the sender is given, until it is dropped.
+    pub(super) fn events() -> (mpsc::UnboundedSender<Piece>, Self) {
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let act = Act::Events(pieces);
+        let answer = Self {
+            act,
+            ..Self::hang_up()
+        };
+        (sender, answer)
     }
 
     pub(super) fn with_header(mut self, line: &str) -> Self {
@@ -81,55 +101,72 @@ impl Seen {
 
 pub(super) struct Scripted {
     pub(super) url: String,
-    requests: Arc<Mutex<Vec<Seen>>>,
-    task: JoinHandle<()>,
+    requests: watch::Sender<Vec<Seen>>,
 }
 
 impl Scripted {
     pub(super) async fn start(answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
+        let requests = watch::Sender::new(Vec::new());
+        let seen = requests.clone();
         let answers = Arc::new(Mutex::new(answers.into_iter()));
-        let task = tokio::spawn(async move {
+        tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, Arc::clone(&answers), Arc::clone(&seen)));
+                tokio::spawn(serve(stream, Arc::clone(&answers), seen.clone()));
             }
         });
-        Self {
-            url,
-            requests,
-            task,
-        }
+        Self { url, requests }
     }
 
     pub(super) fn requests(&self) -> Vec<Seen> {
-        self.requests.lock().unwrap().clone()
+        self.requests.borrow().clone()
     }
 
-    /// Closes the listener, so that nobody is there any more.
-    pub(super) async fn stop(self) {
-        self.task.abort();
-        self.task.await.unwrap_err();
+    /// Waits until so many requests have arrived.
+    pub(super) async fn asked(&self, times: usize) {
+        let mut requests = self.requests.subscribe();
+        let asked = requests.wait_for(|it| it.len() >= times);
+        let asked = tokio::time::timeout(DEADLINE, asked).await;
+        asked.expect("nobody asks so often").unwrap();
+    }
+}
+
+/// An address where nobody answers: its port is taken and not listened to. One that was closed may still
+/// be open in a child process that another test has just begun to start.
+pub(super) struct Nobody {
+    pub(super) address: String,
+    _taken: TcpSocket,
+}
+
+impl Nobody {
+    pub(super) fn new() -> Self {
+        let taken = TcpSocket::new_v4().unwrap();
+        taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self {
+            address: taken.local_addr().unwrap().to_string(),
+            _taken: taken,
+        }
     }
 }
 
 async fn serve(
     mut stream: TcpStream,
     answers: Arc<Mutex<std::vec::IntoIter<Answer>>>,
-    requests: Arc<Mutex<Vec<Seen>>>,
+    requests: watch::Sender<Vec<Seen>>,
 ) {
     while let Some(seen) = read_request(&mut stream).await {
-        requests.lock().unwrap().push(seen);
+        requests.send_modify(|it| it.push(seen));
         let over = refused(500, r#"{"error":"the script is over"}"#);
         let answer = answers.lock().unwrap().next().unwrap_or(over);
         let status = match answer.act {
             Act::Reply(status) => status,
             Act::HangUp => return,
-            Act::Silence => {
-                tokio::time::sleep(Duration::from_secs(600)).await;
+            Act::Silence => std::future::pending().await,
+            Act::Events(pieces) => {
+                // Whoever listened may be gone.
+                send_events(&mut stream, pieces).await.ok();
                 return;
             }
         };
@@ -141,6 +178,24 @@ async fn serve(
         );
         stream.write_all(text.as_bytes()).await.unwrap();
     }
+}
+
+async fn send_events(
+    stream: &mut TcpStream,
+    mut pieces: mpsc::UnboundedReceiver<Piece>,
+) -> io::Result<()> {
+    // Without the announced end, a client that comes back at once may do so on this connection.
+    let head = "HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    while let Some(piece) = pieces.recv().await {
+        let Piece::Text(text) = piece else {
+            return Ok(());
+        };
+        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+        stream.write_all(chunk.as_bytes()).await?;
+    }
+    stream.write_all(b"0\r\n\r\n").await
 }
 
 async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
@@ -171,18 +226,32 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
 }
 
 /// A console's other end that a test can read.
-#[derive(Clone, Default)]
-pub(super) struct Buffer(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone)]
+pub(super) struct Buffer(watch::Sender<String>);
 
 impl Buffer {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(String::new()))
+    }
+
     pub(super) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        self.0.borrow().clone()
+    }
+
+    /// Waits until this stands there.
+    pub(super) async fn says(&self, text: &str) {
+        let mut written = self.0.subscribe();
+        let said = tokio::time::timeout(DEADLINE, written.wait_for(|it| it.contains(text))).await;
+        if said.is_err() {
+            panic!("{text:?} is not in {}", self.text());
+        }
     }
 }
 
 impl Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        let text = std::str::from_utf8(bytes).unwrap();
+        self.0.send_modify(|it| it.push_str(text));
         Ok(bytes.len())
     }
 
