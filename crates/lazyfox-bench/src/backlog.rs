@@ -1,7 +1,7 @@
 //! A long queue: what it costs to fill, to hold, to find again after a crash and to work on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::http::Connection;
 use crate::job::{ENDPOINT, done, submit_body, take};
+use crate::lanes::Left;
 use crate::report::{Summary, Times, megabytes, table, thousands};
 use crate::server::{Memory, Server, Site};
 
@@ -96,18 +97,14 @@ fn print(
     [empty, full]: [Summary; 2],
 ) {
     let grown = after.anonymous.saturating_sub(before.anonymous) as f64 / args.jobs as f64;
-    let memory = |memory: Memory| {
-        format!(
-            "{} ({})",
-            megabytes(memory.resident),
-            megabytes(memory.anonymous)
-        )
-    };
     let row = |name: &str, figure: String| vec![name.to_owned(), figure];
     let rows = [
         row("submitted, jobs/s", thousands(rate)),
-        row("resident before, MB (anonymous)", memory(before)),
-        row("resident with the backlog, MB (anonymous)", memory(after)),
+        row("resident before, MB (anonymous)", before.to_string()),
+        row(
+            "resident with the backlog, MB (anonymous)",
+            after.to_string(),
+        ),
         row("anonymous growth per job, B", format!("{grown:.0}")),
         row("on disk, MB", megabytes(disk)),
         row(
@@ -120,7 +117,7 @@ fn print(
         ),
         row(
             "resident after the restart, MB (anonymous)",
-            memory(restarted),
+            restarted.to_string(),
         ),
         row("jobs lost", "0".to_owned()),
         row("take from a queue of one, p50 / p99 µs", empty.to_string()),
@@ -136,17 +133,13 @@ fn print(
 }
 
 async fn fill(server: &Server, body: &Arc<[u8]>, jobs: u64) -> Result<()> {
-    let left = Arc::new(AtomicU64::new(jobs));
+    let left = Arc::new(Left::Jobs(AtomicU64::new(jobs)));
     let mut tasks = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let (left, body) = (Arc::clone(&left), Arc::clone(body));
         let mut http = Connection::open(server.address).await?;
         tasks.spawn(async move {
-            let one_less = |left: u64| left.checked_sub(1);
-            while left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-                .is_ok()
-            {
+            while left.claim() {
                 http.post(format_args!("/v2/{ENDPOINT}/run"), &body);
                 http.expect_ok().await?;
             }

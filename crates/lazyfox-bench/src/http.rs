@@ -1,16 +1,17 @@
-//! A keep-alive HTTP/1.1 connection that costs next to nothing, so that the figures are the
-//! server's. It knows what this server sends: a content length, or 204 and no body.
+//! Keep-alive HTTP/1.1 that costs next to nothing, so that the figures are the server's. It knows
+//! what this server sends: a content length, or 204 and no body.
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// The largest head and body this tool expects; more is a bug on either side.
-const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What the worker SDK of this version sends, which the server reads to learn what it can bear.
 const USER_AGENT: &str = "RunPod-Python-SDK/1.12.0 (bench)";
@@ -76,34 +77,15 @@ impl Connection {
             .write_all(&self.outgoing)
             .await
             .context("the server closed the connection")?;
-        self.incoming.clear();
-        let head = loop {
-            let read = self.stream.read_buf(&mut self.incoming).await?;
-            ensure!(
-                read > 0,
-                "the server closed the connection without an answer"
-            );
-            if let Some(head) = Head::parse(&self.incoming)? {
-                break head;
-            }
-            ensure!(
-                self.incoming.len() < ANSWER_BYTES_MAX,
-                "the head of the answer has no end"
-            );
+        let message = receive(&mut self.stream, &mut self.incoming)
+            .await?
+            .context("the server closed the connection without an answer")?;
+        let Start::Answer(status) = message.start else {
+            bail!("the server sent a request instead of an answer");
         };
-        let end = head.bytes + head.body_bytes;
-        ensure!(end <= ANSWER_BYTES_MAX, "an answer of {end} bytes");
-        while self.incoming.len() < end {
-            let read = self.stream.read_buf(&mut self.incoming).await?;
-            ensure!(
-                read > 0,
-                "the server closed the connection within an answer"
-            );
-        }
-        ensure!(self.incoming.len() == end, "more bytes than the answer has");
         Ok(Answer {
-            status: head.status,
-            body: &self.incoming[head.bytes..end],
+            status,
+            body: message.body,
         })
     }
 
@@ -128,8 +110,67 @@ impl Answer<'_> {
     }
 }
 
+/// How a message begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A POST, wherever to.
+    Post,
+    /// An answer with this status.
+    Answer(u16),
+}
+
+/// A request or an answer, borrowed from the buffer that it was read into.
+pub(crate) struct Message<'a> {
+    pub(crate) start: Start,
+    pub(crate) body: &'a [u8],
+    /// When its first bytes were read.
+    pub(crate) began: Instant,
+}
+
+/// Reads one message into the buffer. `None` when the other side has closed the connection where
+/// one would begin; where it breaks off later, the cause of the error is an [`io::Error`].
+pub(crate) async fn receive<'a>(
+    stream: &mut TcpStream,
+    buffer: &'a mut Vec<u8>,
+) -> Result<Option<Message<'a>>> {
+    buffer.clear();
+    if stream.read_buf(buffer).await? == 0 {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    let head = loop {
+        if let Some(head) = Head::parse(buffer)? {
+            break head;
+        }
+        ensure!(
+            buffer.len() < MESSAGE_BYTES_MAX,
+            "the head of a message has no end"
+        );
+        read_more(stream, buffer).await?;
+    };
+    let end = head.bytes + head.body_bytes;
+    ensure!(end <= MESSAGE_BYTES_MAX, "a message of {end} bytes");
+    while buffer.len() < end {
+        read_more(stream, buffer).await?;
+    }
+    ensure!(buffer.len() == end, "more bytes than the message has");
+    Ok(Some(Message {
+        start: head.start,
+        body: &buffer[head.bytes..],
+        began,
+    }))
+}
+
+async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
+    match stream.read_buf(buffer).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+            .context("the connection was closed within a message"),
+        _ => Ok(()),
+    }
+}
+
 struct Head {
-    status: u16,
+    start: Start,
     bytes: usize,
     body_bytes: usize,
 }
@@ -142,11 +183,10 @@ impl Head {
         };
         let text = std::str::from_utf8(&bytes[..end]).context("the head is not text")?;
         let mut lines = text.split("\r\n");
-        let status = lines
+        let start = lines
             .next()
-            .and_then(|line| line.strip_prefix("HTTP/1.1 "))
-            .and_then(|rest| rest.get(..3)?.parse().ok())
-            .with_context(|| format!("no HTTP/1.1 answer: {text}"))?;
+            .and_then(Start::parse)
+            .with_context(|| format!("neither an HTTP/1.1 answer nor a POST: {text}"))?;
         let mut length = None;
         for line in lines {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
@@ -158,23 +198,34 @@ impl Head {
                         .context("a content length that is no number")?,
                 );
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                bail!("the answer comes in chunks, which this tool does not read");
+                bail!("the body comes in chunks, which this tool does not read");
             } else if name.eq_ignore_ascii_case("connection")
                 && value.trim().eq_ignore_ascii_case("close")
             {
-                bail!("the server wants to close the connection: {text}");
+                bail!("the other side wants to close the connection: {text}");
             }
         }
-        let body_bytes = match (status, length) {
-            (204 | 304, _) => 0,
+        let body_bytes = match (start, length) {
+            (Start::Answer(204 | 304), _) => 0,
             (_, Some(length)) => length,
-            (_, None) => bail!("an answer without a content length: {text}"),
+            (_, None) => bail!("a message without a content length: {text}"),
         };
         Ok(Some(Self {
-            status,
+            start,
             bytes: end + 4,
             body_bytes,
         }))
+    }
+}
+
+impl Start {
+    fn parse(line: &str) -> Option<Self> {
+        match line.strip_prefix("HTTP/1.1 ") {
+            Some(rest) => Some(Self::Answer(rest.get(..3)?.parse().ok()?)),
+            None => {
+                (line.starts_with("POST ") && line.ends_with(" HTTP/1.1")).then_some(Self::Post)
+            }
+        }
     }
 }
 
@@ -208,8 +259,8 @@ mod tests {
         }
         let head = Head::parse(whole).unwrap().unwrap();
         assert_eq!(
-            (head.status, head.body_bytes, head.bytes),
-            (200, 5, whole.len() - 5)
+            (head.start, head.body_bytes, head.bytes),
+            (Start::Answer(200), 5, whole.len() - 5)
         );
     }
 
@@ -218,7 +269,15 @@ mod tests {
         let head = Head::parse(b"HTTP/1.1 204 No Content\r\n\r\n")
             .unwrap()
             .unwrap();
-        assert_eq!((head.status, head.body_bytes), (204, 0));
+        assert_eq!((head.start, head.body_bytes), (Start::Answer(204), 0));
+    }
+
+    #[test]
+    fn a_post_is_read_like_an_answer() {
+        let head = Head::parse(b"POST /done HTTP/1.1\r\ncontent-length: 7\r\n\r\n")
+            .unwrap()
+            .unwrap();
+        assert_eq!((head.start, head.body_bytes), (Start::Post, 7));
     }
 
     #[test]
@@ -229,6 +288,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
             "SSH-2.0\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "POST / HTTP/1.1\r\n\r\n",
+            "POST / HTTP/2\r\ncontent-length: 0\r\n\r\n",
         ] {
             assert!(Head::parse(head.as_bytes()).is_err(), "{head}");
         }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::report::{megabytes, table};
-use crate::server::Site;
+use crate::report::table;
+use crate::server::{Meter, Site};
 
 /// Starting up is not idling.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -32,20 +32,17 @@ pub(crate) async fn measure(site: &Site, args: &IdleArgs) -> Result<()> {
     let endpoints: Vec<String> = (0..args.endpoints).map(|n| format!("bench{n}")).collect();
     let server = site.start_fresh(&args.store, &endpoints).await?;
     sleep(SETTLE).await;
-    let (cpu_s, started) = (server.cpu_s()?, Instant::now());
+    let meter = Meter::start(&server)?;
     sleep(Duration::from_secs(args.seconds)).await;
-    let share = (server.cpu_s()? - cpu_s) / started.elapsed().as_secs_f64();
+    let spent = meter.read()?;
+    let share = spent.server_cpu_s / spent.seconds();
     let memory = server.memory()?;
     server.kill().await?;
     let rows = [vec![
         args.endpoints.to_string(),
         args.store.clone(),
         format!("{:.2}", share * 100.0),
-        format!(
-            "{} ({})",
-            megabytes(memory.resident),
-            megabytes(memory.anonymous)
-        ),
+        memory.to_string(),
     ]];
     let header = [
         "idle endpoints",

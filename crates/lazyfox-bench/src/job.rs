@@ -41,3 +41,12 @@ pub(crate) fn submit_body(input_bytes: usize) -> Vec<u8> {
     let padding = "x".repeat(input_bytes.saturating_sub(r#"{"pad":""}"#.len()));
     format!(r#"{{"input":{{"pad":"{padding}"}}}}"#).into_bytes()
 }
+
+/// The same with a webhook.
+pub(crate) fn submit_body_with_webhook(input_bytes: usize, url: &str) -> Vec<u8> {
+    let mut body = submit_body(input_bytes);
+    let closing = body.pop();
+    body.extend_from_slice(format!(r#","webhook":"{url}""#).as_bytes());
+    body.extend(closing);
+    body
+}

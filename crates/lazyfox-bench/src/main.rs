@@ -8,11 +8,15 @@ mod backlog;
 mod http;
 mod idle;
 mod job;
+mod lanes;
 mod lives;
+mod paced;
+mod receiver;
 mod report;
 mod server;
 mod single_caller;
 mod wake;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +83,31 @@ enum Command {
     /// (with the commit in it), and from the submit's answer to the worker's answer (what waking
     /// costs after the commit; 0 where the worker was first).
     Wake(wake::WakeArgs),
+
+    /// Webhooks: deliveries per second, what they cost the jobs, how late they come
+    ///
+    /// They go to a receiver within this tool, which answers 200 at once and notes when the first
+    /// byte of each POST arrives. It shares the cores with the server, as the clients and workers
+    /// do. POSTs for a job that had one already count as delivered again, and nowhere else.
+    ///
+    /// `drain`: connections as in `lives` end so many jobs as fast as they can, each with a
+    /// webhook. Reported are the deliveries per second of what has not arrived when the last job
+    /// has ended, until the last delivery, if that is a backlog of at least 1000; and of all of
+    /// them, from the first delivery to the last.
+    ///
+    /// `cost`: `lives` without webhooks and with one on every job, in turn. The share lost is 1 -
+    /// with / without. A server that puts deliveries off would look cheap, so the deliveries that
+    /// arrive in the measured time and the backlog at its end stand beside it.
+    ///
+    /// `delay`: workers wait in long polls while jobs are submitted at a fixed rate, as in `wake`.
+    /// Two times are taken for each job: to the first byte of its webhook from sending job-done
+    /// (with the commit in it), and from the answer to job-done (0 where the webhook was first).
+    /// The budget: p99 below 20 ms.
+    ///
+    /// `dead`: memory before so many jobs and after they have ended and had the first try of their
+    /// webhooks, to a port of this machine where nobody listens; beside it the same without
+    /// webhooks.
+    Webhooks(webhooks::WebhooksArgs),
 }
 
 fn main() -> ExitCode {
@@ -121,5 +150,6 @@ async fn measure(cli: Cli) -> Result<()> {
         Command::Backlog(args) => backlog::measure(&site, &args).await,
         Command::Idle(args) => idle::measure(&site, &args).await,
         Command::Wake(args) => wake::measure(&site, &args).await,
+        Command::Webhooks(args) => webhooks::measure(&site, &args).await,
     }
 }

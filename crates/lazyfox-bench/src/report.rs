@@ -78,6 +78,16 @@ pub(crate) fn median_summary(summaries: impl Iterator<Item = Summary> + Clone) -
     }
 }
 
+/// The median of some figures of one kind, with the lowest and the highest of them.
+pub(crate) fn spread(figures: impl Iterator<Item = f64> + Clone) -> String {
+    format!(
+        "{} ({}–{})",
+        thousands(median(figures.clone())),
+        thousands(figures.clone().fold(f64::INFINITY, f64::min)),
+        thousands(figures.fold(0.0, f64::max))
+    )
+}
+
 /// A Markdown table.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!(

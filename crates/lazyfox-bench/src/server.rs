@@ -1,7 +1,9 @@
 //! The server under test as a child process, and what /proc says about it.
 
+use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,8 +13,13 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
+use crate::report::megabytes;
+
 /// How long a server may take to say that it listens, with any backlog.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Lets webhooks go to this machine, where the receivers of this tool are.
+const ALLOW_RECEIVERS: &str = "webhook_allow = [\"127.0.0.0/8\"]\n";
 
 /// Unit of the CPU times in /proc: Linux shows them to users in hundredths of a second on every
 /// architecture, whatever its timer does.
@@ -55,7 +62,7 @@ impl Site {
             fs::remove_dir_all(&data).context("cannot clear the data directory")?;
         }
         fs::create_dir(&data).context("cannot create the data directory")?;
-        let mut config = "[server]\nauth = \"none\"\n".to_owned();
+        let mut config = format!("[server]\nauth = \"none\"\n{ALLOW_RECEIVERS}");
         for endpoint in endpoints {
             // No command: the workers are external, which is this tool.
             config.push_str(&format!("[endpoints.{endpoint}]\n"));
@@ -139,6 +146,61 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// The part that is not backed by a file: what the server itself has allocated.
     pub(crate) anonymous: u64,
+    /// The most that was ever resident.
+    pub(crate) highest: u64,
+}
+
+impl fmt::Display for Memory {
+    /// In megabytes, with the anonymous part in parentheses.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ({})",
+            megabytes(self.resident),
+            megabytes(self.anonymous)
+        )
+    }
+}
+
+/// Takes the CPU time of a server and of this tool from one moment to another.
+pub(crate) struct Meter<'a> {
+    server: &'a Server,
+    server_cpu_s: f64,
+    own_cpu_s: f64,
+    began: Instant,
+}
+
+/// What a [`Meter`] has read.
+pub(crate) struct Spent {
+    pub(crate) server_cpu_s: f64,
+    pub(crate) own_cpu_s: f64,
+    pub(crate) time: Range<Instant>,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn start(server: &'a Server) -> Result<Self> {
+        Ok(Self {
+            server,
+            server_cpu_s: server.cpu_s()?,
+            own_cpu_s: cpu_s("self")?,
+            began: Instant::now(),
+        })
+    }
+
+    pub(crate) fn read(&self) -> Result<Spent> {
+        let ended = Instant::now();
+        Ok(Spent {
+            server_cpu_s: self.server.cpu_s()? - self.server_cpu_s,
+            own_cpu_s: cpu_s("self")? - self.own_cpu_s,
+            time: self.began..ended,
+        })
+    }
+}
+
+impl Spent {
+    pub(crate) fn seconds(&self) -> f64 {
+        (self.time.end - self.time.start).as_secs_f64()
+    }
 }
 
 impl Server {
@@ -171,13 +233,9 @@ impl Server {
         Ok(Memory {
             resident: field("VmRSS:")?,
             anonymous: field("RssAnon:")?,
+            highest: field("VmHWM:")?,
         })
     }
-}
-
-/// CPU time of this tool so far, in seconds.
-pub(crate) fn own_cpu_s() -> Result<f64> {
-    cpu_s("self")
 }
 
 fn cpu_s(pid: &str) -> Result<f64> {
