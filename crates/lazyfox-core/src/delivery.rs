@@ -143,18 +143,6 @@ impl Next {
 }
 
 impl Outcome {
-    /// Whether the receiver took it.
-    #[must_use]
-    pub const fn is_success(&self) -> bool {
-        matches!(
-            self,
-            Self::Answered {
-                status: 200..=299,
-                ..
-            }
-        )
-    }
-
     /// Why it is no success, for people; `None` when it is one.
     #[must_use]
     pub fn error(&self) -> Option<String> {

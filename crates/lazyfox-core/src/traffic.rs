@@ -1,5 +1,5 @@
 //! Which deliveries go out next: bounds in all, for each host and for each endpoint, fair among endpoints
-//! and among the hosts of each, and a breaker for each host.
+//! and among the hosts of each, and a breaker for each endpoint and host.
 
 mod breaker;
 

@@ -115,6 +115,17 @@ pub(crate) fn delivery(delivery: &Delivery, hold: Option<&str>) -> Object {
     object
 }
 
+/// A page of a list, and where the next one begins.
+pub(crate) fn page(name: &str, entries: impl Iterator<Item = Object>, next: Option<u64>) -> Object {
+    let entries = json::array(entries.map(Object::into_bytes));
+    let mut object = Object::with_payload(entries.len());
+    object.raw(name, &entries);
+    if let Some(next) = next {
+        object.string("next", &next.to_string());
+    }
+    object
+}
+
 /// The worker SDK packs the traceback of a handler as a JSON object in a string.
 fn detail(error: &str) -> Option<&RawValue> {
     if !error.starts_with('{') {

@@ -109,12 +109,6 @@ impl Sender {
         })
     }
 
-    /// Where webhooks may go.
-    #[must_use]
-    pub fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// Posts, and reads the answer up to its bound. Its status counts as soon as it is there: what comes
     /// after it, or does not come, changes nothing any more. `timeout` returns when the time is over.
     ///

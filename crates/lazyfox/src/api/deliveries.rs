@@ -14,7 +14,7 @@ use super::auth;
 use super::error::{ApiError, ApiResult, Code};
 use super::query::Params;
 use crate::app::App;
-use crate::json::{self, Object};
+use crate::json::Object;
 use crate::keyring::Need;
 use crate::views;
 
@@ -40,17 +40,11 @@ pub(super) async fn deliveries(
     };
     let page = app.store.deliveries(query).await?;
     let traffic = app.traffic();
-    let deliveries = json::array(page.deliveries.iter().map(|delivery| {
+    let deliveries = page.deliveries.iter().map(|delivery| {
         let hold = traffic.hold(&endpoint, &delivery.webhook.host.as_str().into());
-        views::delivery(delivery, hold.as_deref()).into_bytes()
-    }));
-    drop(traffic);
-    let mut object = Object::with_payload(deliveries.len());
-    object.raw("deliveries", &deliveries);
-    if let Some(next) = page.next {
-        object.string("next", &next.to_string());
-    }
-    Ok(object.into_response())
+        views::delivery(delivery, hold.as_deref())
+    });
+    Ok(views::page("deliveries", deliveries, page.next).into_response())
 }
 
 /// `POST /deliveries/{delivery}/redeliver`: sends one again, whatever became of it.
@@ -137,13 +131,6 @@ fn point_in_time(ms: u64) -> Timestamp {
 }
 
 fn state(params: &Params<'_>) -> ApiResult<Option<delivery::State>> {
-    let Some(text) = params.get("state") else {
-        return Ok(None);
-    };
-    let state = delivery::State::parse(&text);
-    state.map(Some).ok_or_else(|| {
-        let known = delivery::State::ALL.map(delivery::State::as_str).join(", ");
-        let message = format!("state is {text:?}, it should be one of {known}");
-        ApiError::new(Code::InvalidQuery, message)
-    })
+    let known = delivery::State::ALL.map(delivery::State::as_str);
+    params.word("state", delivery::State::parse, known)
 }

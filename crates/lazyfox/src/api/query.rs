@@ -46,6 +46,23 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// One of a few words: `known` says how they are spelled, `parse` reads them.
+    pub(super) fn word<T, const N: usize>(
+        &self,
+        name: &str,
+        parse: fn(&str) -> Option<T>,
+        known: [&str; N],
+    ) -> ApiResult<Option<T>> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        parse(&text).map(Some).ok_or_else(|| {
+            let known = known.join(", ");
+            let message = format!("{name} is {text:?}, it should be one of {known}");
+            ApiError::new(Code::InvalidQuery, message)
+        })
+    }
+
     /// `limit`: how many entries a page of a list has.
     pub(super) fn page(&self) -> ApiResult<usize> {
         let limit = self.number("limit")?.unwrap_or(PAGE);

@@ -9,10 +9,9 @@ use lazyfox_core::job::Status;
 use lazyfox_store::Query;
 
 use super::auth;
-use super::error::{ApiError, ApiResult, Code};
+use super::error::ApiResult;
 use super::query::Params;
 use crate::app::App;
-use crate::json::{self, Object};
 use crate::keyring::Need;
 use crate::views;
 
@@ -25,25 +24,13 @@ pub(super) async fn requests(
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
     let params = Params::of(&uri);
-    let invalid = |message: String| ApiError::new(Code::InvalidQuery, message);
-    let status = params.get("status").map(|text| {
-        Status::parse(&text).ok_or_else(|| {
-            let known = Status::ALL.map(Status::as_str).join(", ");
-            invalid(format!("status is {text:?}, it should be one of {known}"))
-        })
-    });
     let query = Query {
         endpoint,
-        status: status.transpose()?,
+        status: params.word("status", Status::parse, Status::ALL.map(Status::as_str))?,
         limit: params.page()?,
         before: params.number("cursor")?,
     };
     let page = app.store.list(query).await?;
-    let jobs = json::array(page.jobs.iter().map(|job| views::listed(job).into_bytes()));
-    let mut object = Object::with_payload(jobs.len());
-    object.raw("requests", &jobs);
-    if let Some(next) = page.next {
-        object.string("next", &next.to_string());
-    }
-    Ok(object.into_response())
+    let jobs = page.jobs.iter().map(views::listed);
+    Ok(views::page("requests", jobs, page.next).into_response())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::pin::Pin;
 
-use lazyfox_core::limits::MIB;
+use lazyfox_core::limits::{MIB, WEBHOOK_ANSWER_BYTES};
 use reqwest::Url;
 use serde::Deserialize;
 
@@ -22,9 +22,6 @@ const WAITING_BYTES: usize = 64 * MIB;
 /// Deliveries of which it is known that the program took them. Who has more of them than this within one
 /// round of tries may see one twice.
 const TAKEN: usize = 10_000;
-
-/// How much of an answer is read, so that the program can finish it.
-const ANSWER_BYTES: usize = 64 * 1024;
 
 /// One try of the server, as it sends it to the receiver.
 #[derive(Deserialize)]
@@ -171,11 +168,12 @@ async fn post(request: reqwest::RequestBuilder, webhook: Webhook, clock: &Clock)
     }
 }
 
+/// Reads of an answer what the server would, so that the program can finish it.
 async fn drain(mut response: reqwest::Response) {
     let mut bytes = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
         bytes += chunk.len();
-        if bytes > ANSWER_BYTES {
+        if bytes > WEBHOOK_ANSWER_BYTES {
             return;
         }
     }
