@@ -185,8 +185,8 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let base = path.parent().unwrap_or(Path::new("."));
-        Self::parse(&text, base).with_context(|| format!("in the configuration {}", path.display()))
+        Self::parse(&text, directory_of(path))
+            .with_context(|| format!("in the configuration {}", path.display()))
     }
 
     /// Reads a text; relative paths in it are relative to `base`.
@@ -306,6 +306,14 @@ impl ServerTable {
             keep_workers: true,
             endpoints,
         })
+    }
+}
+
+/// The directory of a file. That of a bare name is no empty path, in which no worker could start.
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        Some(_) | None => Path::new("."),
     }
 }
 

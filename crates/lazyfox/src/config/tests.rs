@@ -182,3 +182,12 @@ fn no_keys_only_on_loopback() {
         .unwrap_err();
     assert!(refused.to_string().contains("auth"), "{refused}");
 }
+
+#[test]
+fn a_file_without_a_directory_is_in_this_one() {
+    let directory = |file: &'static str| directory_of(Path::new(file));
+    assert_eq!(directory("lazyfox.toml"), Path::new("."));
+    assert_eq!(directory("./lazyfox.toml"), Path::new("."));
+    assert_eq!(directory("etc/lazyfox.toml"), Path::new("etc"));
+    assert_eq!(directory("/lazyfox.toml"), Path::new("/"));
+}
