@@ -135,5 +135,15 @@ pub const SHUTDOWN_MS_MAX: u64 = 20_000;
 pub const WORKERS_MAX: u32 = 3;
 /// The scaler's value unless configured: 4 seconds of waiting, or 4 requests a worker.
 pub const SCALER_VALUE: u32 = 4;
+/// Most GPUs that a worker can be configured to have.
+pub const GPUS_MAX: u32 = 64;
+/// Most jobs for each slot that a worker can be configured to be given at once.
+pub const PREFETCH_MAX: u32 = 2_000;
+/// Largest memory limit of a worker that can be configured, in MiB: 16 TiB.
+pub const MEMORY_MIB_MAX: u64 = 16 * 1024 * 1024;
+/// Largest limit of open files that can be configured: the kernel's own.
+pub const OPEN_FILES_MAX: u64 = 1_048_576;
+/// Most that can be configured to be kept of an endpoint's logs, in MiB.
+pub const LOGS_MIB_MAX: u64 = 1024 * 1024;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
+use crate::endpoints::Endpoints;
 use crate::fleet::Fleet;
 use crate::keyring::KeyRing;
 use crate::listeners::Listeners;
@@ -26,8 +27,10 @@ pub const JOBS: &str = "lazyfox::jobs";
 
 /// A running server's parts.
 pub struct App {
-    /// The configuration.
+    /// The configuration; its endpoints are in `endpoints`.
     pub config: Config,
+    /// The endpoints' settings as they are now.
+    pub endpoints: Endpoints,
     /// Where jobs are kept.
     pub store: Arc<dyn Store>,
     /// The time.
@@ -59,7 +62,7 @@ impl App {
     /// configuration knows better.
     #[must_use]
     pub fn new(
-        config: Config,
+        mut config: Config,
         store: Arc<dyn Store>,
         key: ServerKey,
         clock: Clock,
@@ -84,6 +87,7 @@ impl App {
             worker_url: url(&config.worker_url),
             public_url: url(&config.public_url),
             closing: watch::Sender::new(false),
+            endpoints: Endpoints::new(std::mem::take(&mut config.endpoints)),
             config,
         }
     }
@@ -96,8 +100,8 @@ impl App {
 
     /// An endpoint's settings.
     #[must_use]
-    pub fn endpoint(&self, id: &EndpointId) -> Option<&Endpoint> {
-        self.config.endpoints.get(id)
+    pub fn endpoint(&self, id: &EndpointId) -> Option<Arc<Endpoint>> {
+        self.endpoints.get(id)
     }
 
     /// Which deliveries are under way, and which hosts do not answer.

@@ -2,22 +2,27 @@
 //!
 //! `config.default.toml` is the documentation and the defaults in one: a file of the user is laid over it.
 
+mod endpoint;
+mod run;
 mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::limits;
 use lazyfox_core::policy::Defaults;
 use lazyfox_core::reach::AllowList;
-use lazyfox_core::scale::{Scaler, Settings};
+use lazyfox_core::scale::Settings;
 use serde::Deserialize;
 
-use self::webhook::WebhookTable;
+use self::endpoint::EndpointTable;
+pub use self::run::{Gpus, Prefetch};
+use self::run::{Registries, RegistryTable};
 pub use self::webhook::Webhooks;
+use crate::providers::Run;
 use crate::webhooks::target::Rules;
 
 /// Every setting with its default and its meaning.
@@ -36,6 +41,12 @@ pub struct Config {
     pub auth: Auth,
     /// Where workers reach this server; `None` is the address that it listens on.
     pub worker_url: Option<String>,
+    /// Where the container engine listens; `None` is where it says so itself.
+    pub docker_host: Option<String>,
+    /// The GPUs that workers may have.
+    pub gpus: Gpus,
+    /// What is kept of each endpoint's logs, in bytes.
+    pub logs_bytes: u64,
     /// Where clients reach this server, for links; `None` is the address that it listens on.
     pub public_url: Option<String>,
     /// Bounds of what is sent.
@@ -92,9 +103,11 @@ pub struct Bounds {
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// What its workers run; `None` when somebody else starts them.
-    pub command: Option<Vec<String>>,
-    /// The directory whose entries its workers see.
-    pub working_dir: PathBuf,
+    pub run: Option<Run>,
+    /// GPUs that each of its workers has for itself.
+    pub gpus: u32,
+    /// How many short jobs a worker is given at once.
+    pub prefetch: Prefetch,
     /// Added to its workers' environment.
     pub env: BTreeMap<String, String>,
     /// How many workers.
@@ -115,6 +128,7 @@ pub struct Endpoint {
 #[serde(deny_unknown_fields, default)]
 struct File {
     server: ServerTable,
+    registries: BTreeMap<String, RegistryTable>,
     defaults: EndpointTable,
     endpoints: BTreeMap<String, EndpointTable>,
 }
@@ -127,6 +141,9 @@ struct ServerTable {
     store: Option<StoreKind>,
     auth: Option<Auth>,
     worker_url: Option<String>,
+    docker_host: Option<String>,
+    gpus: Option<Gpus>,
+    logs_mib: Option<u64>,
     public_url: Option<String>,
     webhook_allow: Option<Vec<String>>,
     webhook_odd_ports: Option<Vec<u16>>,
@@ -137,44 +154,6 @@ struct ServerTable {
     result_bytes: Option<usize>,
     chunk_bytes: Option<usize>,
     shutdown_s: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct EndpointTable {
-    command: Option<Vec<String>>,
-    working_dir: Option<PathBuf>,
-    env: Option<BTreeMap<String, String>>,
-    workers_min: Option<u32>,
-    workers_max: Option<u32>,
-    scaler: Option<ScalerKind>,
-    scaler_value: Option<u32>,
-    idle_timeout_s: Option<u64>,
-    init_timeout_s: Option<u64>,
-    execution_timeout_s: Option<u64>,
-    ttl_s: Option<u64>,
-    ttl_expiry: Option<TtlExpiry>,
-    retention_s: Option<u64>,
-    retention_sync_s: Option<u64>,
-    retries_max: Option<u32>,
-    lease_s: Option<u64>,
-    fail_after_starts: Option<u32>,
-    webhook: WebhookTable,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-enum ScalerKind {
-    #[serde(rename = "QUEUE_DELAY")]
-    QueueDelay,
-    #[serde(rename = "REQUEST_COUNT")]
-    RequestCount,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum TtlExpiry {
-    TimedOut,
-    NotFound,
 }
 
 impl Config {
@@ -197,9 +176,11 @@ impl Config {
         let shipped: File = toml::from_str(DEFAULTS).context("in the shipped defaults")?;
         let File {
             server,
+            registries,
             defaults,
             endpoints,
         } = toml::from_str(text)?;
+        let registries = Registries::read(registries, base)?;
         let server = server.over(shipped.server);
         let defaults = defaults.over(&shipped.defaults);
         let mut parsed = BTreeMap::new();
@@ -207,7 +188,7 @@ impl Config {
             let id: EndpointId = name
                 .parse()
                 .map_err(|e| anyhow::anyhow!("endpoints.{name}: the name {e}"))?;
-            let endpoint = table.over(&defaults).finish(base);
+            let endpoint = table.over(&defaults).finish(base, &registries);
             parsed.insert(id, endpoint.with_context(|| format!("endpoints.{name}"))?);
         }
         server.finish(base, parsed)
@@ -240,7 +221,7 @@ impl Endpoint {
         let shipped: File = toml::from_str(DEFAULTS).expect("a test parses the shipped defaults");
         shipped
             .defaults
-            .finish(Path::new("."))
+            .finish(Path::new("."), &Registries::default())
             .expect("a test parses the shipped defaults")
     }
 }
@@ -253,6 +234,9 @@ impl ServerTable {
             store: self.store.or(below.store),
             auth: self.auth.or(below.auth),
             worker_url: self.worker_url.or(below.worker_url),
+            docker_host: self.docker_host.or(below.docker_host),
+            gpus: self.gpus.or(below.gpus),
+            logs_mib: self.logs_mib.or(below.logs_mib),
             public_url: self.public_url.or(below.public_url),
             webhook_allow: self.webhook_allow.or(below.webhook_allow),
             webhook_odd_ports: self.webhook_odd_ports.or(below.webhook_odd_ports),
@@ -292,6 +276,11 @@ impl ServerTable {
             store: need("store", self.store)?,
             auth: need("auth", self.auth)?,
             worker_url: self.worker_url.filter(|url| !url.is_empty()),
+            docker_host: self.docker_host.filter(|host| !host.is_empty()),
+            gpus: need("gpus", self.gpus)?.checked()?,
+            logs_bytes: within("server.logs_mib", self.logs_mib, 1, limits::LOGS_MIB_MAX)?
+                * 1024
+                * 1024,
             public_url: self.public_url.map(public_url).transpose()?.flatten(),
             bounds: Bounds {
                 run_body: bytes("run_body_bytes", self.run_body_bytes)?,
@@ -339,87 +328,6 @@ fn rules(allow: Option<Vec<String>>, odd_ports: Option<Vec<u16>>) -> Result<Rule
         allow: allow.context("server.webhook_allow")?,
         odd_ports: need("webhook_odd_ports", odd_ports)?,
     })
-}
-
-impl EndpointTable {
-    fn over(self, below: &Self) -> Self {
-        let below = below.clone();
-        Self {
-            command: self.command.or(below.command),
-            working_dir: self.working_dir.or(below.working_dir),
-            env: self.env.or(below.env),
-            workers_min: self.workers_min.or(below.workers_min),
-            workers_max: self.workers_max.or(below.workers_max),
-            scaler: self.scaler.or(below.scaler),
-            scaler_value: self.scaler_value.or(below.scaler_value),
-            idle_timeout_s: self.idle_timeout_s.or(below.idle_timeout_s),
-            init_timeout_s: self.init_timeout_s.or(below.init_timeout_s),
-            execution_timeout_s: self.execution_timeout_s.or(below.execution_timeout_s),
-            ttl_s: self.ttl_s.or(below.ttl_s),
-            ttl_expiry: self.ttl_expiry.or(below.ttl_expiry),
-            retention_s: self.retention_s.or(below.retention_s),
-            retention_sync_s: self.retention_sync_s.or(below.retention_sync_s),
-            retries_max: self.retries_max.or(below.retries_max),
-            lease_s: self.lease_s.or(below.lease_s),
-            fail_after_starts: self.fail_after_starts.or(below.fail_after_starts),
-            webhook: self.webhook.over(below.webhook),
-        }
-    }
-
-    fn finish(self, base: &Path) -> Result<Endpoint> {
-        let workers_min = need("workers_min", self.workers_min)?;
-        let workers_max = need("workers_max", self.workers_max)?;
-        ensure!(
-            workers_min <= workers_max,
-            "workers_min is {workers_min}, more than workers_max, which is {workers_max}"
-        );
-        if let Some(command) = &self.command
-            && command.first().is_none_or(String::is_empty)
-        {
-            bail!("command is empty; give the program and its arguments, or leave it out");
-        }
-        let value = within("scaler_value", self.scaler_value, 1, 3600)?;
-        let scaler = match need("scaler", self.scaler)? {
-            ScalerKind::QueueDelay => Scaler::QueueDelay {
-                ms: u64::from(value) * 1000,
-            },
-            ScalerKind::RequestCount => Scaler::RequestCount { per_worker: value },
-        };
-        const WEEK_S: u64 = limits::TTL_MS_MAX / 1000;
-        let execution_timeout_s =
-            within("execution_timeout_s", self.execution_timeout_s, 0, WEEK_S)?;
-        ensure!(
-            execution_timeout_s == 0
-                || execution_timeout_s * 1000 >= limits::EXECUTION_TIMEOUT_MS_MIN,
-            "execution_timeout_s is {execution_timeout_s}, allowed are 0 (no limit) and 5 to {WEEK_S}"
-        );
-        let defaults = Defaults {
-            execution_timeout_ms: (execution_timeout_s > 0).then_some(execution_timeout_s * 1000),
-            ttl_ms: within("ttl_s", self.ttl_s, 10, WEEK_S)? * 1000,
-            retention_ms: within("retention_s", self.retention_s, 1, 52 * WEEK_S)? * 1000,
-            retention_sync_ms: within("retention_sync_s", self.retention_sync_s, 1, 52 * WEEK_S)?
-                * 1000,
-            retries_max: within("retries_max", self.retries_max, 0, limits::RETRIES_MAX)?,
-            ttl_expiry_forgets: need("ttl_expiry", self.ttl_expiry)? == TtlExpiry::NotFound,
-            webhook_on_cancel: self.webhook.on_cancel()?,
-        };
-        Ok(Endpoint {
-            command: self.command,
-            working_dir: base.join(self.working_dir.unwrap_or_default()),
-            env: self.env.unwrap_or_default(),
-            scale: Settings {
-                workers_min,
-                workers_max,
-                scaler,
-                idle_timeout_ms: within("idle_timeout_s", self.idle_timeout_s, 0, 3600)? * 1000,
-            },
-            defaults,
-            lease_ms: within("lease_s", self.lease_s, limits::LEASE_MS_MIN / 1000, 3600)? * 1000,
-            init_timeout_ms: within("init_timeout_s", self.init_timeout_s, 1, 86_400)? * 1000,
-            fail_after_starts: need("fail_after_starts", self.fail_after_starts)?,
-            webhooks: self.webhook.finish()?,
-        })
-    }
 }
 
 fn need<T>(name: &str, value: Option<T>) -> Result<T> {

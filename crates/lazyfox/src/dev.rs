@@ -20,6 +20,7 @@ use self::terminal::Terminal;
 use crate::client;
 use crate::clock::Clock;
 use crate::config::{Auth, Config, Endpoint};
+use crate::providers::{ProcessRun, Run};
 use crate::python_env;
 use crate::server::{self, Server};
 use crate::signals::{End, Signals};
@@ -196,12 +197,15 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
         .any(|own| listen.starts_with(own));
     let shipped = Endpoint::shipped();
     let settings = Endpoint {
-        command: Some(vec![
-            python.display().to_string(),
-            "-u".to_owned(),
-            handler.display().to_string(),
-        ]),
-        working_dir: dir.to_path_buf(),
+        run: Some(Run::Process(ProcessRun {
+            command: vec![
+                python.display().to_string(),
+                "-u".to_owned(),
+                handler.display().to_string(),
+            ],
+            working_dir: dir.to_path_buf(),
+            ..ProcessRun::default()
+        })),
         env: args.env.iter().cloned().collect(),
         scale: Settings {
             workers_max: args.workers_max,

@@ -15,6 +15,7 @@ pub mod server;
 
 pub mod api;
 pub mod app;
+pub mod endpoints;
 pub mod passes;
 
 pub mod fleet;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub mod process;
 
@@ -18,14 +19,114 @@ pub struct WorkerSpec {
     pub endpoint: EndpointId,
     /// The name of this one life; it was never used before.
     pub worker: WorkerId,
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// Where the handler's files are.
-    pub working_dir: PathBuf,
+    /// What it runs.
+    pub run: Run,
+    /// The GPUs that are its own, by the names that the machine gives them; none is a worker without.
+    pub gpus: Vec<String>,
+    /// Which release of the endpoint it runs; given back by [`Provider::list`].
+    pub release: Release,
     /// The whole environment that the worker is promised; it wins over what is inherited.
     pub env: Vec<(String, String)>,
     /// Where its server is: a host that it reaches without a proxy, whatever the environment says.
     pub server_host: String,
+}
+
+/// What a worker runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// A program on this machine.
+    Process(ProcessRun),
+    /// An image, by a container engine.
+    Container(ContainerRun),
+}
+
+/// A worker that is a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessRun {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where the handler's files are.
+    pub working_dir: PathBuf,
+    /// Memory that all its processes may hold together, in bytes; `None` is as much as there is.
+    pub memory_bytes: Option<u64>,
+    /// Files that each of its processes may have open; `None` is as the server itself.
+    pub open_files: Option<u64>,
+}
+
+/// A worker that is a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerRun {
+    /// The image, as `docker run` takes it.
+    pub image: String,
+    /// Overrules the image's entry point.
+    pub entrypoint: Option<Vec<String>>,
+    /// Overrules the image's command.
+    pub command: Option<Vec<String>>,
+    /// Directories and files of this machine that it sees.
+    pub mounts: Vec<Mount>,
+    /// Memory, in bytes; `None` is as much as there is.
+    pub memory_bytes: Option<u64>,
+    /// Size of `/dev/shm`, in bytes; `None` is the engine's default.
+    pub shm_bytes: Option<u64>,
+    /// Open files of each process; `None` is the engine's default.
+    pub open_files: Option<u64>,
+    /// When the image is pulled.
+    pub pull: Pull,
+    /// The engine's network; `None` is the host's.
+    pub network: Option<String>,
+    /// The account of the image's registry.
+    pub registry: Option<RegistryLogin>,
+}
+
+/// A directory or file of this machine inside a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The path on this machine, absolute.
+    pub from: PathBuf,
+    /// The path inside, absolute.
+    pub to: PathBuf,
+    /// Whether it cannot be changed from inside.
+    pub read_only: bool,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// When it is not here.
+    #[default]
+    Missing,
+    /// Before every start, so that a tag that moved is noticed.
+    Always,
+    /// Never: it was loaded by hand.
+    Never,
+}
+
+/// An account of a registry. The password shows nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryLogin {
+    /// The registry's host.
+    pub server: String,
+    /// Who.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.username, self.server)
+    }
+}
+
+/// Which release of its endpoint a worker runs: a new one for each change of what workers run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Release(pub u32);
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// A worker that is alive.
@@ -37,27 +138,43 @@ pub struct Found {
     pub endpoint: EndpointId,
     /// When it was started, also when that was by an earlier run of this server.
     pub started_at: Timestamp,
+    /// The release that it was started with.
+    pub release: Release,
+    /// The GPUs that are its own.
+    pub gpus: Vec<String>,
 }
 
 /// How a worker's main process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// It exited by itself with this code.
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// It, or a process of its, held more memory than there was for it.
+    OutOfMemory {
+        /// The limit in bytes, where it was one of the configuration.
+        limit: Option<u64>,
+    },
+    /// It never ran, for this reason: its image could not be pulled, its container not be made.
+    NotStarted(String),
     /// It is gone, but nobody who could be told how was watching.
     Unknown,
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
+        match self {
             Self::Code(code) => write!(f, "exited with code {code}"),
-            Self::Signal(signal) => match signal_name(signal) {
+            Self::Signal(signal) => match signal_name(*signal) {
                 Some(name) => write!(f, "was killed by signal {signal} ({name})"),
                 None => write!(f, "was killed by signal {signal}"),
             },
+            Self::OutOfMemory { limit: Some(limit) } => {
+                write!(f, "ran out of memory (limit {} MiB)", limit / (1024 * 1024))
+            }
+            Self::OutOfMemory { limit: None } => write!(f, "ran out of memory"),
+            Self::NotStarted(why) => write!(f, "did not start: {why}"),
             Self::Unknown => write!(f, "ended, it is not known how"),
         }
     }
@@ -151,11 +268,24 @@ pub trait Provider: Send + Sync {
     fn stop(&self, worker: &WorkerId, how: Stop);
 }
 
+/// Where a line of a worker's log comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The worker wrote it, to stdout or stderr.
+    Worker,
+    /// Its provider says what happens to it: the image is pulled, the container is made.
+    System,
+}
+
 /// Where the lines go that workers write.
 pub trait Output: Send + Sync {
     /// One line of a worker's output, without its line end. Called in the order of writing, and
     /// expected to return at once: the end of the worker is reported only after its last line.
-    fn line(&self, endpoint: &EndpointId, worker: &WorkerId, line: &str);
+    fn line(&self, endpoint: &EndpointId, worker: &WorkerId, source: Source, line: &str);
+
+    /// The worker's program runs since now. Said by providers whose starts take their time (an image
+    /// is pulled), so that what is allowed to a start is not used up by it.
+    fn runs(&self, _worker: &WorkerId) {}
 }
 
 #[cfg(test)]

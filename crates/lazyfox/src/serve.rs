@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULTS, StoreKind};
-use crate::providers::Output;
+use crate::providers::{Output, Source};
 use crate::server::{self, Server};
 use crate::signals::Signals;
 
@@ -124,7 +124,7 @@ fn configured(args: &Args) -> Result<Config> {
 struct ToLog;
 
 impl Output for ToLog {
-    fn line(&self, endpoint: &EndpointId, worker: &WorkerId, line: &str) {
+    fn line(&self, endpoint: &EndpointId, worker: &WorkerId, _: Source, line: &str) {
         tracing::info!(target: "lazyfox::worker", { endpoint.id = %endpoint, worker.id = %worker }, "{line}");
     }
 }

@@ -89,7 +89,7 @@ impl Server {
         for found in provider.list() {
             take_over(&app, &*provider, found).await;
         }
-        for endpoint in app.config.endpoints.keys() {
+        for endpoint in app.endpoints.all().keys() {
             let (store, key) = (&*app.store, &app.key);
             app.signing.make_first(store, key, endpoint, now).await?;
         }
@@ -195,10 +195,9 @@ async fn take_over(app: &App, provider: &dyn Provider, found: Found) {
         worker,
         endpoint,
         started_at,
+        ..
     } = found;
-    let wanted = app
-        .endpoint(&endpoint)
-        .is_some_and(|it| it.command.is_some());
+    let wanted = app.endpoint(&endpoint).is_some_and(|it| it.run.is_some());
     if wanted && app.config.keep_workers {
         tracing::info!(worker.id = %worker, "found a worker of an earlier run");
         app.fleet.adopted(&endpoint, &worker, started_at, app.now());

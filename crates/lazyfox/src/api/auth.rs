@@ -1,5 +1,7 @@
 //! Who is calling, and may they?
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, header};
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_store::Key;
@@ -36,12 +38,12 @@ pub(super) async fn any_key(app: &App, headers: &HeaderMap) -> ApiResult<Option<
 }
 
 /// Lets a client pass to an endpoint.
-pub(super) async fn client<'a>(
-    app: &'a App,
+pub(super) async fn client(
+    app: &App,
     headers: &HeaderMap,
     endpoint: &str,
     need: Need,
-) -> ApiResult<(EndpointId, &'a Endpoint)> {
+) -> ApiResult<(EndpointId, Arc<Endpoint>)> {
     let key = any_key(app, headers).await?;
     let missing = || {
         let message = format!("there is no endpoint {endpoint:?}");
@@ -72,22 +74,22 @@ pub(super) fn job(text: &str) -> ApiResult<JobId> {
 }
 
 /// A worker that speaks for itself.
-pub(super) struct Speaker<'a> {
+pub(super) struct Speaker {
     pub(super) endpoint: EndpointId,
-    pub(super) settings: &'a Endpoint,
+    pub(super) settings: Arc<Endpoint>,
     pub(super) worker: WorkerId,
 }
 
 /// Lets a worker pass: its own token, for its endpoint and itself, or without keys, who is no page of
 /// another site. A worker's SDK asks again at once after any refusal but 429, so that is what polls get
 /// (`otherwise`).
-pub(super) fn worker<'a>(
-    app: &'a App,
+pub(super) fn worker(
+    app: &App,
     headers: &HeaderMap,
     endpoint: &str,
     worker: &str,
     otherwise: Code,
-) -> ApiResult<Speaker<'a>> {
+) -> ApiResult<Speaker> {
     let refused_as = |code, why: String| {
         tracing::warn!(endpoint.id = endpoint, worker.id = worker, %why, "refused a worker");
         ApiError::new(code, why)

@@ -66,7 +66,7 @@ enum Meaning {
     /// An update that is too large to be shown; the job goes on.
     Skipped,
     End {
-        event: fn(Speaker<'_>, String) -> Event,
+        event: fn(Speaker, String) -> Event,
         error: String,
         output: Option<Bytes>,
         stop: bool,
@@ -126,13 +126,13 @@ fn noted() -> Response {
     Object::new().into_response()
 }
 
-fn completed(speaker: Speaker<'_>, _: String) -> Event {
+fn completed(speaker: Speaker, _: String) -> Event {
     Event::Complete {
         worker: speaker.worker,
     }
 }
 
-fn failed(speaker: Speaker<'_>, error: String) -> Event {
+fn failed(speaker: Speaker, error: String) -> Event {
     Event::Fail {
         worker: speaker.worker,
         error,

@@ -29,7 +29,7 @@ pub(super) async fn run(
     request: Request,
 ) -> ApiResult<Response> {
     let (endpoint, settings) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
-    let kept = submit(&app, &endpoint, settings, &headers, request, Mode::Run).await?;
+    let kept = submit(&app, &endpoint, &settings, &headers, request, Mode::Run).await?;
     let response = views::brief(kept.job, kept.status).into_response();
     Ok(views::with_job_id(response, kept.job))
 }
@@ -43,7 +43,7 @@ pub(super) async fn runsync(
 ) -> ApiResult<Response> {
     let (endpoint, settings) = auth::client(&app, &headers, &endpoint, Need::Write).await?;
     let wait_ms = Params::of(request.uri()).wait_ms(limits::WAIT_MS)?;
-    let kept = submit(&app, &endpoint, settings, &headers, request, Mode::Runsync).await?;
+    let kept = submit(&app, &endpoint, &settings, &headers, request, Mode::Runsync).await?;
     let awaited = Awaited {
         app: &app,
         endpoint: &endpoint,

@@ -99,7 +99,7 @@ async fn take(
 
 async fn wait_for_work(
     app: &Arc<App>,
-    speaker: &Speaker<'_>,
+    speaker: &Speaker,
     count: usize,
     mut disowns_before: Option<Timestamp>,
     shape: Shape,

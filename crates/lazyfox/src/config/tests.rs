@@ -1,5 +1,7 @@
 use lazyfox_core::delivery::Schedule;
 
+use lazyfox_core::scale::Scaler;
+
 use super::*;
 
 fn error(text: &str) -> String {
@@ -63,7 +65,11 @@ fn an_endpoint_is_laid_over_the_defaults() {
     let config = Config::parse(text, Path::new("/base")).unwrap();
     let endpoint = |name: &str| &config.endpoints[&name.parse::<EndpointId>().unwrap()];
     assert_eq!(endpoint("a").scale.workers_max, 7);
-    assert_eq!(endpoint("a").working_dir, Path::new("/base/h"));
+    let Some(Run::Process(run)) = &endpoint("a").run else {
+        panic!("it has a command");
+    };
+    assert_eq!(run.working_dir, Path::new("/base/h"));
+    assert_eq!(endpoint("b").run, None);
     assert_eq!(endpoint("b").scale.workers_max, 1);
     assert_eq!(
         endpoint("b").scale.scaler,

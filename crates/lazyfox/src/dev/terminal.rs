@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use lazyfox_core::id::{EndpointId, WorkerId};
 use serde::Deserialize;
 
-use crate::providers::Output;
+use crate::providers::{Output, Source};
 
 /// Prints to standard error, so that `--send` leaves standard output to the result.
 #[derive(Default)]
@@ -27,7 +27,7 @@ struct Line<'a> {
 }
 
 impl Output for Terminal {
-    fn line(&self, _: &EndpointId, worker: &WorkerId, line: &str) {
+    fn line(&self, _: &EndpointId, worker: &WorkerId, _: Source, line: &str) {
         // A terminal that was closed takes nothing, and that must not keep the server from ending.
         let _ = writeln!(std::io::stderr(), "{}", self.marked(worker, line));
     }

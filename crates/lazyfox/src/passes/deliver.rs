@@ -225,10 +225,11 @@ type Made = Option<(Sign, DeliveryId, Settlement)>;
 
 /// Makes a try; `None` when the delivery is not open any more.
 async fn try_once(app: &App, sender: &Sender, due: &Due) -> Result<Made, StoreError> {
-    let Some(settings) = app.endpoint(&due.endpoint).map(|it| &it.webhooks) else {
+    let Some(endpoint) = app.endpoint(&due.endpoint) else {
         let why = format!("there is no endpoint {} any more", due.endpoint);
         return unsent(app, due, why, Schedule::default()).await;
     };
+    let settings = &endpoint.webhooks;
     let Some(mut outgoing) = read(app, due, settings).await? else {
         return Ok(None);
     };

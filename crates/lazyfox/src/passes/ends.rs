@@ -59,10 +59,17 @@ pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
 }
 
 fn why_not_ready(end: &Ended, how: &str, retired: Option<String>) -> String {
-    let hint = match (end.exit, retired) {
+    let hint = match (&end.exit, retired) {
         (_, Some(why)) => format!(" ({why})"),
         (Exit::Code(0), None) => " (does the handler call runpod.serverless.start?)".to_owned(),
-        (Exit::Code(_) | Exit::Signal(_) | Exit::Unknown, None) => String::new(),
+        (
+            Exit::Code(_)
+            | Exit::Signal(_)
+            | Exit::OutOfMemory { .. }
+            | Exit::NotStarted(_)
+            | Exit::Unknown,
+            None,
+        ) => String::new(),
     };
     format!("the worker {how}, before it asked for a job{hint}")
 }

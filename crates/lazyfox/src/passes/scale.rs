@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clock;
 use crate::config::Endpoint;
 use crate::fleet::{Duty, Grace};
-use crate::providers::{Provider, Stop, WorkerSpec};
+use crate::providers::{Provider, Release, Stop, WorkerSpec};
 use crate::worker_env;
 
 /// Longest time between two looks while there are workers: their graces end without a wake-up.
@@ -32,8 +32,8 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
     carry_out_duties(app, provider, &holders).await;
     let mut again_at = Timestamp::NEVER;
     if !app.is_closing() {
-        for (id, settings) in &app.config.endpoints {
-            if settings.command.is_some() {
+        for (id, settings) in app.endpoints.all().iter() {
+            if settings.run.is_some() {
                 let survey = surveys.iter().find(|survey| survey.endpoint == *id);
                 again_at = again_at.min(scale_endpoint(app, provider, id, settings, survey).await?);
             }
@@ -105,6 +105,9 @@ async fn start(
     settings: &Endpoint,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let Some(run) = settings.run.clone() else {
+        return Ok(());
+    };
     let name = format!("wk{}", clock::random_name::<12>());
     let worker: WorkerId = name
         .parse()
@@ -112,8 +115,9 @@ async fn start(
     let spec = WorkerSpec {
         endpoint: id.clone(),
         worker: worker.clone(),
-        command: settings.command.clone().unwrap_or_default(),
-        working_dir: settings.working_dir.clone(),
+        run,
+        gpus: Vec::new(),
+        release: Release::default(),
         env: worker_env::variables(app, id, settings, &worker),
         server_host: worker_env::server_host(app),
     };

@@ -12,7 +12,7 @@ use lazyfox_store::{Ask, NewJob, Parts};
 use super::*;
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
-use crate::providers::{Exit, Found, StartError, Stop, WorkerSpec};
+use crate::providers::{Exit, Found, ProcessRun, Run, StartError, Stop, WorkerSpec};
 use crate::secrets::ServerKey;
 
 const START: Timestamp = Timestamp::from_ms(1_000_000);
@@ -49,7 +49,10 @@ fn worker(name: &str) -> WorkerId {
 /// An app with one endpoint whose waiting jobs fail with the first start that does.
 fn app() -> App {
     let settings = Endpoint {
-        command: Some(vec!["handler".to_owned()]),
+        run: Some(Run::Process(ProcessRun {
+            command: vec!["handler".to_owned()],
+            ..ProcessRun::default()
+        })),
         fail_after_starts: 1,
         ..Endpoint::shipped()
     };

@@ -15,7 +15,7 @@ use lazyfox_core::time::Timestamp;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ended, Exit, Found, Output, Provider, StartError, Stop, WorkerSpec};
+use super::{Ended, Exit, Found, Output, Provider, Run, StartError, Stop, WorkerSpec};
 use environment::{compose, find_program};
 use home::{Home, Record};
 use kernel::Identity;
@@ -138,6 +138,8 @@ impl ProcessProvider {
             identity,
             endpoint,
             started_at,
+            release,
+            gpus,
         } = record;
         let worker = watch.worker.clone();
         // Locked before the task begins, or a worker that ends at once would be taken off the list
@@ -150,6 +152,8 @@ impl ProcessProvider {
             Live {
                 endpoint,
                 started_at,
+                release,
+                gpus,
                 identity,
                 watch,
             },
@@ -158,11 +162,14 @@ impl ProcessProvider {
 
     /// Runs the command and writes down who it is.
     fn spawn(&self, home: &Home, spec: WorkerSpec) -> Result<(Child, Record), StartError> {
-        let (program, arguments) = spec
+        let Run::Process(run) = spec.run else {
+            return Err(StartError::new("an image cannot be run as a process"));
+        };
+        let (program, arguments) = run
             .command
             .split_first()
             .ok_or_else(|| StartError::new("the command is empty"))?;
-        let working_dir = absolute_dir(&spec.working_dir)?;
+        let working_dir = absolute_dir(&run.working_dir)?;
         let env = compose(&self.inherited, spec.env, &spec.server_host, home.path());
         let program = find_program(program, &working_dir, &env)?;
         let at_home = |error: io::Error| {
@@ -195,6 +202,8 @@ impl ProcessProvider {
                 identity,
                 endpoint: spec.endpoint,
                 started_at,
+                release: spec.release,
+                gpus: spec.gpus,
             };
             home.write_record(&record).map(|()| record)
         });
@@ -215,6 +224,8 @@ impl Provider for ProcessProvider {
             worker: worker.clone(),
             endpoint: live.endpoint.clone(),
             started_at: live.started_at,
+            release: live.release,
+            gpus: live.gpus.clone(),
         };
         self.shared.live().iter().map(found).collect()
     }

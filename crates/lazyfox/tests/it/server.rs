@@ -9,7 +9,7 @@ use lazyfox::clock::Clock;
 use lazyfox::config::Config;
 use lazyfox::keyring;
 use lazyfox::passes::{expire, prune};
-use lazyfox::providers::Output;
+use lazyfox::providers::{Output, Source};
 use lazyfox::server::{Server, bind};
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::time::Timestamp;
@@ -154,7 +154,7 @@ impl Setup {
 struct Silent;
 
 impl Output for Silent {
-    fn line(&self, _: &EndpointId, _: &WorkerId, line: &str) {
+    fn line(&self, _: &EndpointId, _: &WorkerId, _: Source, line: &str) {
         panic!("no worker was started, but one wrote {line:?}");
     }
 }

@@ -10,6 +10,7 @@ use lazyfox_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::Identity;
+use crate::providers::Release;
 
 /// Names that do not appear in a worker's working directory: what the SDK keeps there, and the
 /// server's own files.
@@ -26,6 +27,8 @@ pub(super) struct Record {
     pub(super) identity: Identity,
     pub(super) endpoint: EndpointId,
     pub(super) started_at: Timestamp,
+    pub(super) release: Release,
+    pub(super) gpus: Vec<String>,
 }
 
 /// The form of [`Record`] on disk: fields are only ever added.
@@ -34,6 +37,10 @@ struct RecordFile {
     process: Identity,
     endpoint: String,
     started_at_ms: i64,
+    #[serde(default)]
+    release: Release,
+    #[serde(default)]
+    gpus: Vec<String>,
 }
 
 impl Home {
@@ -105,6 +112,8 @@ impl Home {
             process: record.identity.clone(),
             endpoint: record.endpoint.to_string(),
             started_at_ms: record.started_at.as_ms(),
+            release: record.release,
+            gpus: record.gpus.clone(),
         };
         let unfinished = self.path.join("pid.new");
         fs::write(&unfinished, serde_json::to_vec(&file)?)?;
@@ -124,6 +133,8 @@ impl Home {
                 .parse()
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
             started_at: Timestamp::from_ms(file.started_at_ms),
+            release: file.release,
+            gpus: file.gpus,
         })
     }
 

@@ -7,6 +7,7 @@ use lazyfox_core::id::EndpointId;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::providers::{ProcessRun, Release, Source};
 
 /// Far longer than anything here takes; a test that gets here has failed.
 const GUARD: Duration = Duration::from_secs(60);
@@ -15,19 +16,19 @@ const GUARD: Duration = Duration::from_secs(60);
 struct Lines(UnboundedSender<String>);
 
 impl Output for Lines {
-    fn line(&self, endpoint: &EndpointId, worker: &WorkerId, line: &str) {
+    fn line(&self, endpoint: &EndpointId, worker: &WorkerId, _: Source, line: &str) {
         let _ = self.0.send(format!("{endpoint} {worker} {line}"));
     }
 }
 
 /// One run of a server: its provider, and what that reports.
-struct Run {
+struct Served {
     provider: ProcessProvider,
     lines: UnboundedReceiver<String>,
     ends: UnboundedReceiver<Ended>,
 }
 
-impl Run {
+impl Served {
     fn open(place: &Place) -> Self {
         let (line, lines) = unbounded_channel();
         let (end, ends) = unbounded_channel();
@@ -102,11 +103,20 @@ impl Place {
     }
 
     fn command(&self, command: &[&str]) -> WorkerSpec {
+        self.command_in(command, self.files())
+    }
+
+    fn command_in(&self, command: &[&str], working_dir: PathBuf) -> WorkerSpec {
         WorkerSpec {
             endpoint: "ep".parse().unwrap(),
             worker: worker("w-1"),
-            command: command.iter().map(|&word| word.to_owned()).collect(),
-            working_dir: self.files(),
+            run: Run::Process(ProcessRun {
+                command: command.iter().map(|&word| word.to_owned()).collect(),
+                working_dir,
+                ..ProcessRun::default()
+            }),
+            gpus: vec!["0".to_owned()],
+            release: Release(7),
             env: vec![(
                 "FIFO".to_owned(),
                 self.0.path().join("fifo").display().to_string(),
@@ -153,7 +163,7 @@ async fn read_to_end(fifo: PathBuf) -> String {
 async fn lines_arrive_while_the_worker_runs_and_say_whose_they_are() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     run.provider
         .start(place.script("echo out; echo err >&2; read x < $FIFO; exit 3"))
         .unwrap();
@@ -163,6 +173,8 @@ async fn lines_arrive_while_the_worker_runs_and_say_whose_they_are() {
         worker: worker("w-1"),
         endpoint: "ep".parse().unwrap(),
         started_at: Timestamp::from_ms(1_000),
+        release: Release(7),
+        gpus: vec!["0".to_owned()],
     };
     assert_eq!(run.provider.list(), [found]);
     write(fifo, "go\n").await;
@@ -180,7 +192,7 @@ async fn lines_arrive_while_the_worker_runs_and_say_whose_they_are() {
 #[tokio::test]
 async fn the_last_words_are_heard_before_the_end() {
     let place = Place::new();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     let (ended, lines) = run
         .run_out(place.script("printf 'Traceback\\nno end'; kill -9 $$"))
         .await;
@@ -193,7 +205,7 @@ async fn the_last_words_are_heard_before_the_end() {
 async fn children_of_a_worker_end_with_it() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     // The child inherits the open pipe, which is at its end only when the child is.
     let script = "exec 3> $FIFO; echo here >&3; sleep 1000 & exit 0";
     run.provider.start(place.script(script)).unwrap();
@@ -205,7 +217,7 @@ async fn children_of_a_worker_end_with_it() {
 async fn children_that_left_the_process_group_end_with_it_too() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     // One that went elsewhere, one that threw its environment away. Both are there before the end.
     let script = "mkfifo ready; exec 4<> ready
         there='exec 3> $FIFO; echo here >&3; echo > $READY; sleep 1000'
@@ -222,7 +234,7 @@ async fn children_that_left_the_process_group_end_with_it_too() {
 #[tokio::test]
 async fn a_worker_asked_gently_may_go_on_and_is_killed_when_told() {
     let place = Place::new();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 1000 & wait; done";
     run.provider.start(place.script(script)).unwrap();
     assert_eq!(run.line().await, "ep w-1 ready");
@@ -236,7 +248,7 @@ async fn a_worker_asked_gently_may_go_on_and_is_killed_when_told() {
 #[tokio::test]
 async fn the_servers_secrets_stay_with_the_server() {
     let place = Place::new();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     let (_, lines) = run.run_out(place.script("env")).await;
     let has = |name: &str| lines.iter().any(|line| line.starts_with(name));
     assert!(has("PATH="), "{lines:?}");
@@ -254,7 +266,7 @@ async fn a_worker_stands_in_a_fresh_directory_with_the_handlers_files() {
         fs::write(place.files().join(name), "data\n").unwrap();
     }
     fs::create_dir(place.files().join(".lazyfox")).unwrap();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     let script = "ls -A; cat data.txt; echo new > .runpod_jobs.pkl";
     let (ended, lines) = run.run_out(place.script(script)).await;
     assert_eq!(ended.exit, Exit::Code(0));
@@ -268,12 +280,9 @@ async fn a_worker_stands_in_a_fresh_directory_with_the_handlers_files() {
 #[tokio::test]
 async fn the_servers_directory_may_lie_among_the_handlers_files() {
     let place = Place::new();
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     fs::write(place.0.path().join("data.txt"), "").unwrap();
-    let spec = WorkerSpec {
-        working_dir: place.0.path().to_owned(),
-        ..place.script("ls -A")
-    };
+    let spec = place.command_in(&["/bin/sh", "-c", "ls -A"], place.0.path().to_owned());
     let (_, lines) = run.run_out(spec).await;
     assert_eq!(lines, ["data.txt", "files"]);
 }
@@ -281,15 +290,12 @@ async fn the_servers_directory_may_lie_among_the_handlers_files() {
 #[tokio::test]
 async fn a_failed_start_names_what_failed_and_leaves_nothing() {
     let place = Place::new();
-    let run = Run::open(&place);
+    let run = Served::open(&place);
     fs::write(place.files().join("plain"), "").unwrap();
     fs::write(place.files().join("not-a-dir"), "").unwrap();
     let path = place.files().display().to_string();
     let not_a_dir = format!("{path}/not-a-dir");
-    let elsewhere = |dir: &str| WorkerSpec {
-        working_dir: dir.into(),
-        ..place.script("exit 0")
-    };
+    let elsewhere = |dir: &str| place.command_in(&["/bin/sh", "-c", "exit 0"], dir.into());
     for (spec, parts) in [
         (
             place.command(&["no-such-program"]),
@@ -320,7 +326,7 @@ async fn a_failed_start_names_what_failed_and_leaves_nothing() {
 #[tokio::test]
 async fn a_worker_id_is_not_used_twice() {
     let place = Place::new();
-    let run = Run::open(&place);
+    let run = Served::open(&place);
     run.provider.start(place.script("sleep 1000")).unwrap();
     let error = run
         .provider
@@ -339,21 +345,21 @@ async fn a_worker_id_is_not_used_twice() {
 async fn a_worker_outlives_the_server_and_is_found_again() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut before = Run::open(&place);
+    let mut before = Served::open(&place);
     before
         .provider
         .start(place.script("echo ready; read x < $FIFO; echo done"))
         .unwrap();
     assert_eq!(before.line().await, "ep w-1 ready");
     let listed = before.provider.list();
-    let Run {
+    let Served {
         provider,
         ends: mut ends_before,
         ..
     } = before;
     drop(provider);
 
-    let mut after = Run::open(&place);
+    let mut after = Served::open(&place);
     assert_eq!(after.provider.list(), listed);
     write(fifo, "go\n").await;
     assert_eq!(after.line().await, "ep w-1 done");
@@ -367,14 +373,14 @@ async fn a_worker_outlives_the_server_and_is_found_again() {
 #[tokio::test]
 async fn a_worker_found_again_can_be_stopped() {
     let place = Place::new();
-    let mut before = Run::open(&place);
+    let mut before = Served::open(&place);
     before
         .provider
         .start(place.script("echo ready; sleep 1000"))
         .unwrap();
     before.line().await;
     drop(before);
-    let mut after = Run::open(&place);
+    let mut after = Served::open(&place);
     after.provider.stop(&worker("w-1"), Stop::Now);
     assert_eq!(after.end().await.worker, worker("w-1"));
 }
@@ -391,7 +397,7 @@ async fn a_process_that_only_has_the_number_of_a_worker_is_left_alone() {
     fs::write(home.join("pid"), record.to_string()).unwrap();
     fs::write(home.join("output.log"), "one\ntwo").unwrap();
 
-    let mut run = Run::open(&place);
+    let mut run = Served::open(&place);
     assert_eq!(run.provider.list(), []);
     let expected = Ended {
         worker: worker("w-1"),
@@ -445,7 +451,7 @@ async fn what_a_dead_server_had_only_half_started_is_ended() {
         [Some("here".to_owned()), Some("here".to_owned())]
     );
 
-    let run = Run::open(&place);
+    let run = Served::open(&place);
     for process in [&mut here, &mut elsewhere] {
         let status = within(process.wait()).await.unwrap();
         assert_eq!(

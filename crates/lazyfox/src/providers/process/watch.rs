@@ -15,7 +15,7 @@ use super::environment::MARKER;
 use super::home::Home;
 use super::kernel::{Identity, kill_left_behind};
 use super::tail::Tail;
-use crate::providers::{Ended, Exit, Output};
+use crate::providers::{Ended, Exit, Output, Release, Source};
 
 /// How often a worker's log is looked at. Fast enough to read along, and some microseconds of work;
 /// inotify would save them, for a file that mostly changes whenever one looks. It is done only while
@@ -41,6 +41,8 @@ pub(super) struct Shared {
 pub(super) struct Live {
     pub(super) endpoint: EndpointId,
     pub(super) started_at: Timestamp,
+    pub(super) release: Release,
+    pub(super) gpus: Vec<String>,
     pub(super) identity: Identity,
     pub(super) watch: AbortHandle,
 }
@@ -106,7 +108,7 @@ impl Watch {
             main,
             mut tail,
         } = self;
-        let say = |line: &str| shared.output.line(&endpoint, &worker, line);
+        let say = |line: &str| shared.output.line(&endpoint, &worker, Source::Worker, line);
         let mut ended = std::pin::pin!(main.ended());
         let exit = loop {
             tokio::select! {

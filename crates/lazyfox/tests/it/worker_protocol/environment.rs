@@ -15,7 +15,7 @@ async fn point_17_the_environment_of_a_worker_is_all_it_needs(s: &TestServer) {
     let endpoint = "ep".parse().expect("a name");
     let worker = "wk1".parse().expect("a name");
     let settings = s.app().endpoint(&endpoint).expect("it is configured");
-    let env = worker_env::variables(s.app(), &endpoint, settings, &worker);
+    let env = worker_env::variables(s.app(), &endpoint, &settings, &worker);
     let env: BTreeMap<String, String> = env.into_iter().collect();
 
     let base = s.app().worker_url.clone();
