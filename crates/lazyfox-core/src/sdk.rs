@@ -1,9 +1,9 @@
-//! What each version of the public worker SDK can bear. One table; every row has a test.
+//! What each version of the public worker SDK can bear, and our own worker. One table; every row has a test.
 //!
 //! The versions differ in ways that lose jobs: whether their heartbeats and their polls can be believed.
 //! An unknown version gets the careful answer everywhere.
 
-/// A version of the Python worker SDK, from its user agent or from its heartbeat.
+/// A version of what a worker is made with; only those of one [`Runtime`] can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     major: u16,
@@ -37,18 +37,52 @@ impl Version {
             patch: parts.next().flatten().unwrap_or(0),
         })
     }
-
-    /// Reads the user agent of a poll: `RunPod-Python-SDK/1.12.0 (Linux …)`.
-    #[must_use]
-    pub fn from_user_agent(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("RunPod-Python-SDK/")?;
-        Self::parse(rest.split(' ').next()?)
-    }
 }
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// What a worker is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Runtime {
+    /// The public Python SDK.
+    Sdk(Version),
+    /// `lazyfox worker`.
+    Lazyfox(Version),
+}
+
+impl Runtime {
+    /// Reads the user agent of a poll: `RunPod-Python-SDK/1.12.0 (Linux …)` or `lazyfox-worker/0.1.0`.
+    #[must_use]
+    pub fn from_user_agent(text: &str) -> Option<Self> {
+        let (name, rest) = text.split_once('/')?;
+        let version = Version::parse(rest.split(' ').next()?)?;
+        match name {
+            "RunPod-Python-SDK" => Some(Self::Sdk(version)),
+            "lazyfox-worker" => Some(Self::Lazyfox(version)),
+            _ => None,
+        }
+    }
+
+    /// Reads `runpod_version` of a heartbeat: `1.12.0`, or `lazyfox-0.1.0` as [`Runtime`] prints itself.
+    #[must_use]
+    pub fn from_heartbeat(text: &str) -> Option<Self> {
+        match text.strip_prefix("lazyfox-") {
+            Some(version) => Version::parse(version).map(Self::Lazyfox),
+            None => Version::parse(text).map(Self::Sdk),
+        }
+    }
+}
+
+impl std::fmt::Display for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sdk(version) => write!(f, "{version}"),
+            Self::Lazyfox(version) => write!(f, "lazyfox-{version}"),
+        }
     }
 }
 
@@ -64,14 +98,24 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// The row of the table for this version.
+    /// The row of the table for this worker.
     #[must_use]
-    pub fn of(version: Option<Version>) -> Self {
-        let Some(version) = version else {
-            return Self {
-                heartbeats_name_jobs: false,
-                polls_tell_idle: false,
-            };
+    pub fn of(runtime: Option<Runtime>) -> Self {
+        let version = match runtime {
+            Some(Runtime::Sdk(version)) => version,
+            // Made for this server, it has never been otherwise.
+            Some(Runtime::Lazyfox(_)) => {
+                return Self {
+                    heartbeats_name_jobs: true,
+                    polls_tell_idle: true,
+                };
+            }
+            None => {
+                return Self {
+                    heartbeats_name_jobs: false,
+                    polls_tell_idle: false,
+                };
+            }
         };
         let tracking_broken = (v(1, 7, 0)..=v(1, 7, 1)).contains(&version)
             || (v(1, 7, 12)..=v(1, 10, 0)).contains(&version);
@@ -89,19 +133,34 @@ mod tests {
     #[test]
     fn versions_are_read_from_both_places() {
         let agent = "RunPod-Python-SDK/1.12.0 (Linux 6.1.0; x86_64) Language/Python 3.11.7";
-        assert_eq!(Version::from_user_agent(agent), Some(v(1, 12, 0)));
+        let sdk = Runtime::Sdk(v(1, 12, 0));
+        assert_eq!(Runtime::from_user_agent(agent), Some(sdk));
+        assert_eq!(Runtime::from_heartbeat(&sdk.to_string()), Some(sdk));
+        let own = Runtime::Lazyfox(v(0, 1, 0));
+        assert_eq!(Runtime::from_user_agent("lazyfox-worker/0.1.0"), Some(own));
+        assert_eq!(Runtime::from_heartbeat(&own.to_string()), Some(own));
         assert_eq!(Version::parse("2.0.0rc2"), Some(v(2, 0, 0)));
         assert_eq!(Version::parse("1.7"), Some(v(1, 7, 0)));
         for unknown in ["", "one", "1", "1.x", "ureq/2.9.1", "99999999.1.1"] {
             assert_eq!(Version::parse(unknown), None, "{unknown}");
         }
-        assert_eq!(Version::from_user_agent("Python/3.11 aiohttp/3.9"), None);
+        for unknown in [
+            "Python/3.11 aiohttp/3.9",
+            "lazyfox/0.1.0",
+            "lazyfox-worker",
+            "1.12.0",
+        ] {
+            assert_eq!(Runtime::from_user_agent(unknown), None, "{unknown}");
+        }
+        for unknown in ["", "lazyfox", "lazyfox-", "lazyfox-x"] {
+            assert_eq!(Runtime::from_heartbeat(unknown), None, "{unknown}");
+        }
     }
 
     #[test]
     fn the_table_row_by_row() {
         let row = |text: &str| {
-            let it = Abilities::of(Version::parse(text));
+            let it = Abilities::of(Runtime::from_heartbeat(text));
             [it.heartbeats_name_jobs, it.polls_tell_idle].map(u8::from)
         };
         //                            names idle
@@ -119,5 +178,8 @@ mod tests {
         assert_eq!(row("1.10.1"), [1, 1]);
         assert_eq!(row("1.12.0"), [1, 1]);
         assert_eq!(row("2.0.0rc2"), [1, 1]);
+        // Our own versions are not those of the SDK.
+        assert_eq!(row("lazyfox-0.1.0"), [1, 1]);
+        assert_eq!(row("lazyfox-1.7.0"), [1, 1]);
     }
 }

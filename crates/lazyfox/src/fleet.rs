@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::scale::{self, Member, Phase};
-use lazyfox_core::sdk::{Abilities, Version};
+use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
@@ -108,7 +108,7 @@ impl Fleet {
         &self,
         endpoint: &EndpointId,
         worker: &WorkerId,
-        version: Option<Version>,
+        runtime: Option<Runtime>,
         now: Timestamp,
     ) -> bool {
         let mut state = self.state();
@@ -120,7 +120,7 @@ impl Fleet {
         }
         entry.last_poll_at = now;
         entry.last_seen_at = now;
-        entry.version = version.or(entry.version);
+        entry.runtime = runtime.or(entry.runtime);
         if entry.first_poll_at.is_some() {
             return false;
         }
@@ -132,10 +132,10 @@ impl Fleet {
 
     /// A worker sends a sign of life. One that is not known stays so: the SDK's heartbeat outlives its
     /// worker, and only who asks for work is one.
-    pub fn beat(&self, worker: &WorkerId, version: Option<Version>, now: Timestamp) {
+    pub fn beat(&self, worker: &WorkerId, runtime: Option<Runtime>, now: Timestamp) {
         if let Some(entry) = self.state().workers.get_mut(worker) {
             entry.last_seen_at = now;
-            entry.version = version.or(entry.version);
+            entry.runtime = runtime.or(entry.runtime);
         }
     }
 
@@ -147,14 +147,14 @@ impl Fleet {
         }
     }
 
-    /// What the worker's version can be trusted with.
+    /// What the worker can be trusted with.
     #[must_use]
     pub fn abilities(&self, worker: &WorkerId) -> Abilities {
         Abilities::of(
             self.state()
                 .workers
                 .get(worker)
-                .and_then(|entry| entry.version),
+                .and_then(|entry| entry.runtime),
         )
     }
 

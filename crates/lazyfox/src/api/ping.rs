@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::id::JobId;
-use lazyfox_core::sdk::{Abilities, Version};
+use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_store::Heartbeat;
 
 use super::auth;
@@ -26,11 +26,11 @@ pub(super) async fn ping(
     let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
     let params = Params::of(&uri);
     let now = app.now();
-    let version = params
+    let runtime = params
         .get("runpod_version")
         .as_deref()
-        .and_then(Version::parse);
-    app.fleet.beat(&speaker.worker, version, now);
+        .and_then(Runtime::from_heartbeat);
+    app.fleet.beat(&speaker.worker, runtime, now);
     if params.get("status").as_deref() == Some("unhealthy") {
         let part = |name| params.get(name).unwrap_or_default();
         let reason = format!("{}: {}", part("check"), part("reason"));
@@ -44,7 +44,7 @@ pub(super) async fn ping(
         .split(',')
         .filter_map(|id| id.parse().ok())
         .collect();
-    let believable = Abilities::of(version).heartbeats_name_jobs;
+    let believable = Abilities::of(runtime).heartbeats_name_jobs;
     let beat = Heartbeat {
         worker: speaker.worker.clone(),
         jobs: believable.then(|| named.clone()),

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::limits;
-use lazyfox_core::sdk::Version;
+use lazyfox_core::sdk::Runtime;
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::{Ask, Handout, StoreError};
 
@@ -67,14 +67,14 @@ async fn take(
     let agent = headers
         .get(header::USER_AGENT)
         .and_then(|value| value.to_str().ok());
-    let version = agent.and_then(Version::from_user_agent);
+    let runtime = agent.and_then(Runtime::from_user_agent);
     if app
         .fleet
-        .polled(&speaker.endpoint, &speaker.worker, version, now)
+        .polled(&speaker.endpoint, &speaker.worker, runtime, now)
     {
-        let version = version.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        let runtime = runtime.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
         tracing::info!(
-            worker.id = %speaker.worker, endpoint.id = %speaker.endpoint, sdk = %version,
+            worker.id = %speaker.worker, endpoint.id = %speaker.endpoint, sdk = %runtime,
             "worker ready"
         );
         app.wakes.scale.notify_one();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::limits;
 use lazyfox_core::scale::Phase;
-use lazyfox_core::sdk::Version;
+use lazyfox_core::sdk::Runtime;
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
@@ -24,7 +24,7 @@ pub(super) struct Worker {
     pub(super) first_poll_at: Option<Timestamp>,
     pub(super) last_poll_at: Timestamp,
     pub(super) last_seen_at: Timestamp,
-    pub(super) version: Option<Version>,
+    pub(super) runtime: Option<Runtime>,
     /// Since when it holds no job, as far as is known.
     pub(super) free_since: Timestamp,
     /// Jobs it may still work on although it no longer holds them.
@@ -61,7 +61,7 @@ impl Worker {
             first_poll_at: None,
             last_poll_at: now,
             last_seen_at: now,
-            version: None,
+            runtime: None,
             free_since: now,
             let_go: HashMap::new(),
             named_unheld: HashSet::new(),
