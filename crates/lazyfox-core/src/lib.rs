@@ -18,6 +18,7 @@ pub mod limits;
 pub mod policy;
 
 pub mod job;
+pub mod prefetch;
 pub mod sdk;
 
 pub mod delivery;

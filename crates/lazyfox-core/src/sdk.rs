@@ -95,6 +95,17 @@ pub struct Abilities {
     /// `job_in_progress=0` on a poll proves that it works on nothing. Not so in 1.7.0 and 1.7.1
     /// (tracking broken) and in 1.7.12 to 1.10.0 (a stale job file).
     pub polls_tell_idle: bool,
+    /// A list may answer a poll for one job. Until 1.7.0 it is an error, and its jobs are lost.
+    pub takes_lists: bool,
+    /// A list longer than what was asked for is run one job after the other, as many at once as there are
+    /// slots. 2.0 comes to a standstill with it.
+    pub takes_more: bool,
+    /// A job that is taken while others run starts at once. From 1.7.2 to 1.9.0 it waits until one of them has
+    /// ended.
+    pub starts_beside_running: bool,
+    /// It never takes more than it has slots for. 1.4 to 1.6.2 send a poll too many, 1.7.0 polls without a bound,
+    /// 1.7.2 to 1.7.4 take a second batch.
+    pub keeps_to_its_slots: bool,
 }
 
 impl Abilities {
@@ -108,12 +119,20 @@ impl Abilities {
                 return Self {
                     heartbeats_name_jobs: true,
                     polls_tell_idle: true,
+                    takes_lists: true,
+                    takes_more: false,
+                    starts_beside_running: true,
+                    keeps_to_its_slots: true,
                 };
             }
             None => {
                 return Self {
                     heartbeats_name_jobs: false,
                     polls_tell_idle: false,
+                    takes_lists: false,
+                    takes_more: false,
+                    starts_beside_running: true,
+                    keeps_to_its_slots: true,
                 };
             }
         };
@@ -122,6 +141,11 @@ impl Abilities {
         Self {
             heartbeats_name_jobs: version >= v(1, 10, 1),
             polls_tell_idle: version >= v(1, 0, 0) && !tracking_broken,
+            takes_lists: version >= v(1, 7, 1),
+            takes_more: (v(1, 7, 1)..v(2, 0, 0)).contains(&version),
+            starts_beside_running: !(v(1, 7, 2)..=v(1, 9, 0)).contains(&version),
+            keeps_to_its_slots: !(v(1, 4, 0)..=v(1, 7, 0)).contains(&version)
+                && !(v(1, 7, 2)..=v(1, 7, 4)).contains(&version),
         }
     }
 }
@@ -161,25 +185,43 @@ mod tests {
     fn the_table_row_by_row() {
         let row = |text: &str| {
             let it = Abilities::of(Runtime::from_heartbeat(text));
-            [it.heartbeats_name_jobs, it.polls_tell_idle].map(u8::from)
+            [
+                it.heartbeats_name_jobs,
+                it.polls_tell_idle,
+                it.takes_lists,
+                it.takes_more,
+                it.starts_beside_running,
+                it.keeps_to_its_slots,
+            ]
+            .map(u8::from)
         };
-        //                            names idle
-        assert_eq!(row("unknown"), [0, 0]);
-        assert_eq!(row("0.9.12"), [0, 0]);
-        assert_eq!(row("1.6.2"), [0, 1]);
-        assert_eq!(row("1.7.0"), [0, 0]);
-        assert_eq!(row("1.7.1"), [0, 0]);
-        assert_eq!(row("1.7.3"), [0, 1]);
-        assert_eq!(row("1.7.4"), [0, 1]);
-        assert_eq!(row("1.7.11"), [0, 1]);
-        assert_eq!(row("1.7.12"), [0, 0]);
-        assert_eq!(row("1.7.13"), [0, 0]);
-        assert_eq!(row("1.10.0"), [0, 0]);
-        assert_eq!(row("1.10.1"), [1, 1]);
-        assert_eq!(row("1.12.0"), [1, 1]);
-        assert_eq!(row("2.0.0rc2"), [1, 1]);
-        // Our own versions are not those of the SDK.
-        assert_eq!(row("lazyfox-0.1.0"), [1, 1]);
-        assert_eq!(row("lazyfox-1.7.0"), [1, 1]);
+        //                       names idle lists more beside slots
+        for (version, expected) in [
+            ("unknown", [0, 0, 0, 0, 1, 1]),
+            ("0.9.12", [0, 0, 0, 0, 1, 1]),
+            ("1.3.7", [0, 1, 0, 0, 1, 1]),
+            ("1.4.0", [0, 1, 0, 0, 1, 0]),
+            ("1.6.2", [0, 1, 0, 0, 1, 0]),
+            ("1.7.0", [0, 0, 0, 0, 1, 0]),
+            ("1.7.1", [0, 0, 1, 1, 1, 1]),
+            ("1.7.2", [0, 1, 1, 1, 0, 0]),
+            ("1.7.3", [0, 1, 1, 1, 0, 0]),
+            ("1.7.4", [0, 1, 1, 1, 0, 0]),
+            ("1.7.5", [0, 1, 1, 1, 0, 1]),
+            ("1.7.11", [0, 1, 1, 1, 0, 1]),
+            ("1.7.12", [0, 0, 1, 1, 0, 1]),
+            ("1.7.13", [0, 0, 1, 1, 0, 1]),
+            ("1.9.0", [0, 0, 1, 1, 0, 1]),
+            ("1.9.1", [0, 0, 1, 1, 1, 1]),
+            ("1.10.0", [0, 0, 1, 1, 1, 1]),
+            ("1.10.1", [1, 1, 1, 1, 1, 1]),
+            ("1.12.0", [1, 1, 1, 1, 1, 1]),
+            ("2.0.0rc2", [1, 1, 1, 0, 1, 1]),
+            // Our own versions are not those of the SDK.
+            ("lazyfox-0.1.0", [1, 1, 1, 0, 1, 1]),
+            ("lazyfox-1.7.0", [1, 1, 1, 0, 1, 1]),
+        ] {
+            assert_eq!(row(version), expected, "{version}");
+        }
     }
 }
