@@ -25,3 +25,4 @@ pub mod delivery;
 pub mod reach;
 pub mod scale;
 pub mod traffic;
+pub mod why;
