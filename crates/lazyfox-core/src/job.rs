@@ -1,11 +1,17 @@
 //! One job from its submission to its end: the states, the events, and the one function that decides.
 
-use std::fmt;
+mod death;
+mod refused;
+mod status;
 
 use crate::id::{EndpointId, JobId, WorkerId};
 use crate::limits;
 use crate::policy::Terms;
 use crate::time::Timestamp;
+
+pub use self::death::Death;
+pub use self::refused::Refused;
+pub use self::status::Status;
 
 /// One unit of work. Its input, output and secrets are kept beside it by the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub struct Job {
     /// Workers whose attempt at this job ended without their own report. They may still speak of it,
     /// and their URLs carry no attempt number, so the job never goes to them again.
     pub barred: Vec<WorkerId>,
+    /// Workers that died while they ran it, one after the other, with no other kind of loss in between.
+    pub deaths: Vec<Death>,
     /// Where it is in its life.
     pub state: State,
 }
@@ -54,27 +62,18 @@ pub enum State {
     TimedOut(End),
 }
 
-/// The name of a state, as the wire spells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the states are documented at State")]
-pub enum Status {
-    InQueue,
-    InProgress,
-    Completed,
-    Failed,
-    Cancelled,
-    TimedOut,
-}
-
 /// One try at a job by one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Who works on it.
     pub worker: WorkerId,
-    /// Since when.
+    /// Since when; until it has begun, since when the worker has it.
     pub started_at: Timestamp,
     /// Until when it may, unless it gives a sign of life.
     pub lease_until: Timestamp,
+    /// Whether the worker is known to work on it. One that was handed out beyond what was asked for waits
+    /// inside the worker until those before it are done, and no sign of life names it.
+    pub begun: bool,
 }
 
 /// How a job ended.
@@ -99,6 +98,8 @@ pub enum Event {
         worker: WorkerId,
         /// Length of the lease.
         lease_ms: u64,
+        /// Whether it waits inside the worker at first.
+        waits: bool,
     },
     /// The answer to that poll never left the server.
     HandBack {
@@ -112,6 +113,11 @@ pub enum Event {
         /// Length of the lease from now.
         lease_ms: u64,
     },
+    /// The worker begins with a job that waited inside it.
+    Begin {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// The worker reports an intermediate output.
     Progress {
         /// The worker.
@@ -121,6 +127,8 @@ pub enum Event {
     Complete {
         /// The worker.
         worker: WorkerId,
+        /// Since when it worked on it, where that is known better than when it got it.
+        began_at: Option<Timestamp>,
     },
     /// The worker reports an error, or a result that cannot be kept.
     Fail {
@@ -128,6 +136,8 @@ pub enum Event {
         worker: WorkerId,
         /// Its error.
         error: String,
+        /// Since when it worked on it, where that is known better than when it got it.
+        began_at: Option<Timestamp>,
     },
     /// The worker ended, or polls without the job that it holds.
     Lost {
@@ -135,6 +145,8 @@ pub enum Event {
         worker: WorkerId,
         /// What is known of it, as a fragment of a sentence.
         how: String,
+        /// Whether its process or container ended, and not by the server's hand.
+        died: bool,
     },
     /// The server stops the worker for another job's sake. The job is not to blame, so this is no retry.
     Evict {
@@ -202,72 +214,6 @@ pub struct Step {
     pub effects: Vec<Effect>,
 }
 
-/// Why an event changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The job has ended with this status.
-    Ended(Status),
-    /// The job is not waiting.
-    NotQueued,
-    /// The worker does not hold the job's lease.
-    NotHolder,
-    /// The worker had the job before and may still speak of it.
-    Barred,
-    /// No deadline is due.
-    NotDue,
-    /// Only FAILED and TIMED_OUT jobs can be retried; this one is in this state.
-    NotRetryable(Status),
-}
-
-impl Status {
-    /// All of them, in the order of a job's life.
-    pub const ALL: [Self; 6] = [
-        Self::InQueue,
-        Self::InProgress,
-        Self::Completed,
-        Self::Failed,
-        Self::Cancelled,
-        Self::TimedOut,
-    ];
-
-    /// As the wire spells it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InQueue => "IN_QUEUE",
-            Self::InProgress => "IN_PROGRESS",
-            Self::Completed => "COMPLETED",
-            Self::Failed => "FAILED",
-            Self::Cancelled => "CANCELLED",
-            Self::TimedOut => "TIMED_OUT",
-        }
-    }
-
-    /// Reads the wire's spelling. `RUNNING` is an old name of IN_PROGRESS.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        if text == "RUNNING" {
-            return Some(Self::InProgress);
-        }
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
-    }
-
-    /// Whether it is final (except through `/retry`).
-    #[must_use]
-    pub const fn is_terminal(self) -> bool {
-        match self {
-            Self::InQueue | Self::InProgress => false,
-            Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut => true,
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl State {
     /// Its name.
     #[must_use]
@@ -332,6 +278,7 @@ impl Job {
             awaited: id.is_sync(),
             retries: 0,
             barred: Vec::new(),
+            deaths: Vec::new(),
             state: State::Queued,
             terms,
         }
@@ -341,6 +288,19 @@ impl Job {
     #[must_use]
     pub const fn status(&self) -> Status {
         self.state.status()
+    }
+
+    /// Whether it was handed out and the worker is not known to work on it yet.
+    #[must_use]
+    pub const fn waits_in_worker(&self) -> bool {
+        match &self.state {
+            State::Running(attempt) => !attempt.begun,
+            State::Queued
+            | State::Completed(_)
+            | State::Failed(_)
+            | State::Cancelled(_)
+            | State::TimedOut(_) => false,
+        }
     }
 
     /// When [`Event::Clock`] has something to do next; for an ended job, when its record goes.
@@ -368,8 +328,8 @@ impl Job {
 
     fn execution_deadline(&self, attempt: &Attempt) -> Timestamp {
         match self.terms.execution_timeout_ms {
-            Some(ms) => attempt.started_at.plus_ms(ms),
-            None => Timestamp::NEVER,
+            Some(ms) if attempt.begun => attempt.started_at.plus_ms(ms),
+            Some(_) | None => Timestamp::NEVER,
         }
     }
 }
@@ -381,9 +341,14 @@ impl Job {
 /// [`Refused`] when the event changes nothing.
 pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
     let refused = match (&job.state, event) {
-        (State::Queued, Event::Take { worker, lease_ms }) => {
-            return take(job, worker, lease_ms, now);
-        }
+        (
+            State::Queued,
+            Event::Take {
+                worker,
+                lease_ms,
+                waits,
+            },
+        ) => return take(job, worker, lease_ms, waits, now),
         (State::Running(_), Event::Take { .. }) => Refused::NotQueued,
 
         (State::Running(attempt), Event::HandBack { worker }) if attempt.worker == worker => {
@@ -394,53 +359,57 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
             if attempt.worker == worker =>
         {
             let lease_until = attempt.lease_until.max(now.plus_ms(lease_ms));
-            let state = State::Running(Attempt {
-                lease_until,
-                ..attempt.clone()
-            });
-            return Ok(Step {
-                job: Job {
-                    state,
-                    ..job.clone()
-                },
-                effects: Vec::new(),
-            });
+            return Ok(changed(with_attempt(job, |it| {
+                it.lease_until = lease_until;
+            })));
+        }
+        (State::Running(attempt), Event::Begin { worker }) if attempt.worker == worker => {
+            if !attempt.begun {
+                return Ok(changed(begun_since(job, now)));
+            }
+            Refused::Begun
         }
         (State::Running(attempt), Event::Progress { worker }) if attempt.worker == worker => {
-            return Ok(Step {
-                job: job.clone(),
-                effects: vec![Effect::KeepOutput],
-            });
+            // Whoever reports how far it is has begun.
+            let since = if attempt.begun {
+                attempt.started_at
+            } else {
+                now
+            };
+            return Ok(changed(begun_since(job, since)).with(vec![Effect::KeepOutput]));
         }
-        (State::Running(attempt), Event::Complete { worker }) if attempt.worker == worker => {
-            return Ok(ended(
-                job,
-                State::Completed,
-                None,
-                now,
-                vec![Effect::KeepOutput],
-            ));
+        (State::Running(attempt), Event::Complete { worker, began_at })
+            if attempt.worker == worker =>
+        {
+            let job = reported(job, attempt, began_at, now);
+            let effects = vec![Effect::KeepOutput];
+            return Ok(ended(&job, State::Completed, None, now, effects));
         }
-        (State::Running(attempt), Event::Fail { worker, error }) if attempt.worker == worker => {
-            return Ok(ended(
-                job,
-                State::Failed,
-                Some(error),
-                now,
-                vec![Effect::KeepOutput],
-            ));
+        (
+            State::Running(attempt),
+            Event::Fail {
+                worker,
+                error,
+                began_at,
+            },
+        ) if attempt.worker == worker => {
+            let job = reported(job, attempt, began_at, now);
+            let effects = vec![Effect::KeepOutput];
+            return Ok(ended(&job, State::Failed, Some(error), now, effects));
         }
-        (State::Running(attempt), Event::Lost { worker, how }) if attempt.worker == worker => {
-            return Ok(lost(job, &worker, &how, now));
+        (State::Running(attempt), Event::Lost { worker, how, died })
+            if attempt.worker == worker =>
+        {
+            return Ok(lost(job, attempt, &how, died, now));
         }
         (State::Running(attempt), Event::Evict { worker }) if attempt.worker == worker => {
-            let job = waiting_anew(barring(job, &worker), now);
-            return Ok(requeued(job, vec![Effect::ClearOutput]));
+            return Ok(taken_away(job, &worker, now));
         }
         (
             State::Queued | State::Running(_),
             Event::HandBack { .. }
             | Event::Renew { .. }
+            | Event::Begin { .. }
             | Event::Progress { .. }
             | Event::Complete { .. }
             | Event::Fail { .. }
@@ -460,26 +429,17 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
         }
         (State::Running(_), Event::Purge | Event::Unservable { .. }) => Refused::NotQueued,
         (State::Queued | State::Running(_), Event::WaitEnded) => {
-            let job = Job {
+            return Ok(changed(Job {
                 awaited: false,
                 ..job.clone()
-            };
-            return Ok(Step {
-                job,
-                effects: Vec::new(),
-            });
+            }));
         }
         (State::Queued | State::Running(_), Event::SetTtl { ms }) => {
-            let expires_at = now.plus_ms(ms);
-            let job = Job {
-                expires_at,
+            return Ok(changed(Job {
+                expires_at: now.plus_ms(ms),
                 expiry_is_hard: true,
                 ..job.clone()
-            };
-            return Ok(Step {
-                job,
-                effects: Vec::new(),
-            });
+            }));
         }
         (State::Queued | State::Running(_), Event::Retry) => Refused::NotRetryable(job.status()),
 
@@ -506,6 +466,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
             Event::Take { .. }
             | Event::HandBack { .. }
             | Event::Renew { .. }
+            | Event::Begin { .. }
             | Event::Progress { .. }
             | Event::Complete { .. }
             | Event::Fail { .. }
@@ -521,7 +482,13 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
     Err(refused)
 }
 
-fn take(job: &Job, worker: WorkerId, lease_ms: u64, now: Timestamp) -> Result<Step, Refused> {
+fn take(
+    job: &Job,
+    worker: WorkerId,
+    lease_ms: u64,
+    waits: bool,
+    now: Timestamp,
+) -> Result<Step, Refused> {
     if job.barred.contains(&worker) {
         return Err(Refused::Barred);
     }
@@ -529,19 +496,50 @@ fn take(job: &Job, worker: WorkerId, lease_ms: u64, now: Timestamp) -> Result<St
     if job.expires_at <= now {
         return Err(Refused::NotQueued);
     }
-    let attempt = Attempt {
-        worker,
-        started_at: now,
-        lease_until: now.plus_ms(lease_ms),
-    };
-    let job = Job {
-        state: State::Running(attempt),
+    Ok(changed(Job {
+        state: State::Running(Attempt {
+            worker,
+            started_at: now,
+            lease_until: now.plus_ms(lease_ms),
+            begun: !waits,
+        }),
         ..job.clone()
-    };
-    Ok(Step {
+    }))
+}
+
+fn changed(job: Job) -> Step {
+    Step {
         job,
         effects: Vec::new(),
+    }
+}
+
+fn with_attempt(job: &Job, change: impl FnOnce(&mut Attempt)) -> Job {
+    let mut job = job.clone();
+    match &mut job.state {
+        State::Running(attempt) => change(attempt),
+        State::Queued
+        | State::Completed(_)
+        | State::Failed(_)
+        | State::Cancelled(_)
+        | State::TimedOut(_) => {}
+    }
+    job
+}
+
+/// The job, its attempt known to have begun then. One that does not run stays as it is.
+#[must_use]
+pub fn begun_since(job: &Job, at: Timestamp) -> Job {
+    with_attempt(job, |attempt| {
+        attempt.begun = true;
+        attempt.started_at = at;
     })
+}
+
+/// The job as its worker reports it: it has run, and not since before the worker had it.
+fn reported(job: &Job, attempt: &Attempt, began_at: Option<Timestamp>, now: Timestamp) -> Job {
+    let began_at = began_at.map_or(attempt.started_at, |at| at.min(now));
+    begun_since(job, began_at.max(attempt.started_at))
 }
 
 /// Back to its old place in the queue. Places are given in order of submission and a job that was
@@ -586,8 +584,29 @@ fn let_go(job: &Job) -> Job {
     }
 }
 
-fn lost(job: &Job, worker: &WorkerId, how: &str, now: Timestamp) -> Step {
+/// Back to its place, for nothing that it did: no retry is counted.
+fn taken_away(job: &Job, worker: &WorkerId, now: Timestamp) -> Step {
+    let job = waiting_anew(barring(job, worker), now);
+    requeued(job, vec![Effect::ClearOutput])
+}
+
+fn lost(job: &Job, attempt: &Attempt, how: &str, died: bool, now: Timestamp) -> Step {
+    let worker = &attempt.worker;
+    // What waited inside the worker did it no harm.
+    if !attempt.begun {
+        return taken_away(job, worker, now);
+    }
     let mut job = barring(job, worker);
+    let most = job.terms.poison_after;
+    if !died {
+        job.deaths.clear();
+    } else if most > 0 {
+        job.deaths.push(Death::new(worker, how));
+    }
+    if most > 0 && job.deaths.len() as u64 >= u64::from(most) {
+        let error = death::poison(&job.deaths);
+        return given_up(&job, error, now);
+    }
     if job.retries < job.terms.retries_max {
         job.retries += 1;
         let job = waiting_anew(job, now);
@@ -601,14 +620,15 @@ fn lost(job: &Job, worker: &WorkerId, how: &str, now: Timestamp) -> Step {
         1 => format!("worker {worker} {how}; gave up after 1 retry"),
         n => format!("worker {worker} {how}; gave up after {n} retries"),
     };
-    ended(
-        &job,
-        State::Failed,
-        Some(error),
-        now,
-        vec![Effect::ClearOutput],
-    )
+    given_up(&job, error, now)
 }
+
+fn given_up(job: &Job, error: String, now: Timestamp) -> Step {
+    let effects = vec![Effect::ClearOutput];
+    ended(job, State::Failed, Some(error), now, effects)
+}
+
+const LEASE_RAN_OUT: &str = "gave no sign of life for the length of its lease";
 
 fn clock(job: &Job, now: Timestamp) -> Result<Step, Refused> {
     let attempt = match &job.state {
@@ -643,13 +663,7 @@ fn clock(job: &Job, now: Timestamp) -> Result<Step, Refused> {
         ));
     }
     if attempt.lease_until <= now {
-        let worker = attempt.worker.clone();
-        return Ok(lost(
-            job,
-            &worker,
-            "gave no sign of life for the length of its lease",
-            now,
-        ));
+        return Ok(lost(job, attempt, LEASE_RAN_OUT, false, now));
     }
     Err(Refused::NotDue)
 }
@@ -668,10 +682,11 @@ fn ended(
     };
     let end = End {
         at: now,
-        attempt: job
-            .state
-            .last_attempt()
-            .map(|(worker, at)| (worker.clone(), at)),
+        attempt: job.state.last_attempt().map(|(worker, at)| {
+            // Of what never ran, all the time was waiting.
+            let started_at = if job.waits_in_worker() { now } else { at };
+            (worker.clone(), started_at)
+        }),
         error: error.map(bounded),
         forget_at: now.plus_ms(keep_ms),
     };
@@ -703,10 +718,7 @@ fn bounded(error: String) -> String {
     if error.len() <= limits::ERROR_BYTES {
         return error;
     }
-    let mut cut = limits::ERROR_BYTES;
-    while !error.is_char_boundary(cut) {
-        cut -= 1;
-    }
+    let cut = error.floor_char_boundary(limits::ERROR_BYTES);
     format!("{} … ({} bytes in all)", &error[..cut], error.len())
 }
 
@@ -717,6 +729,7 @@ fn retried(job: &Job, now: Timestamp) -> Step {
         expiry_is_hard: job.terms.ttl_given,
         awaited: false,
         retries: 0,
+        deaths: Vec::new(),
         state: State::Queued,
         ..job.clone()
     };
@@ -740,10 +753,7 @@ fn with_end(job: &Job, change: impl FnOnce(&mut End)) -> Job {
 }
 
 fn forgotten_earlier(job: &Job, forget_at: Timestamp) -> Step {
-    Step {
-        job: with_end(job, |end| end.forget_at = forget_at),
-        effects: Vec::new(),
-    }
+    changed(with_end(job, |end| end.forget_at = forget_at))
 }
 
 /// The job ended, and what it left is wanted longer than was agreed. One that has not ended stays as it is.
@@ -757,34 +767,13 @@ fn kept_unanswered(job: &Job, end: &End) -> Step {
     let forget_at = end.at.plus_ms(job.terms.retention_ms);
     let mut job = with_end(job, |end| end.forget_at = forget_at);
     job.awaited = false;
-    Step {
-        job,
-        effects: Vec::new(),
-    }
+    changed(job)
 }
 
 impl Step {
     fn with(mut self, effects: Vec<Effect>) -> Self {
         self.effects.extend(effects);
         self
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended(status) => write!(f, "the job has ended {status}"),
-            Self::NotQueued => write!(f, "the job is not waiting in the queue"),
-            Self::NotHolder => write!(f, "the worker does not hold the job's lease"),
-            Self::Barred => write!(f, "the worker had the job before"),
-            Self::NotDue => write!(f, "no deadline of the job is due"),
-            Self::NotRetryable(status) => {
-                write!(
-                    f,
-                    "only FAILED and TIMED_OUT jobs can be retried, this one is {status}"
-                )
-            }
-        }
     }
 }
 

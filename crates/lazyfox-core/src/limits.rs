@@ -53,6 +53,14 @@ pub const RETRIES: u32 = 1;
 /// Most automatic retries that can be configured.
 pub const RETRIES_MAX: u32 = 10;
 
+/// Workers that die in a row while they run a job, before it is given up: one may have been somebody
+/// else's fault.
+pub const POISON_AFTER: u32 = 2;
+/// Most such deaths that can be configured: as many as retries.
+pub const POISON_AFTER_MAX: u32 = 10;
+/// How much is kept of the way in which a worker died, in bytes: a signal and the last lines of output.
+pub const DEATH_BYTES: usize = 2048;
+
 /// Waiting calls (`?wait=`), in milliseconds: shortest, longest and default, as the public contract
 /// says. Values outside are clamped.
 pub const WAIT_MS_MIN: u64 = 1_000;

@@ -30,6 +30,9 @@ pub struct Defaults {
     pub retention_sync_ms: u64,
     /// Automatic retries after a lost worker.
     pub retries_max: u32,
+    /// After so many workers that died in a row while they ran it, a job is given up, whatever retries are
+    /// left; 0 is never.
+    pub poison_after: u32,
     /// Whether a job whose ttl ran out is forgotten at once (404) instead of kept as TIMED_OUT.
     pub ttl_expiry_forgets: bool,
     /// Whether the webhook hears of a job that was cancelled or purged: who ends a job knows that it
@@ -45,6 +48,7 @@ impl Default for Defaults {
             retention_ms: limits::RETENTION_MS,
             retention_sync_ms: limits::RETENTION_SYNC_MS,
             retries_max: limits::RETRIES,
+            poison_after: limits::POISON_AFTER,
             ttl_expiry_forgets: false,
             webhook_on_cancel: false,
         }
@@ -65,6 +69,9 @@ pub struct Terms {
     pub low_priority: bool,
     /// Automatic retries after a lost worker.
     pub retries_max: u32,
+    /// After so many workers that died in a row while they ran it, a job is given up, whatever retries are
+    /// left; 0 is never.
+    pub poison_after: u32,
     /// How long a result is kept.
     pub retention_ms: u64,
     /// How long a result is kept that `/runsync` has already delivered.
@@ -138,6 +145,7 @@ impl Terms {
             ttl_given: ttl.is_some(),
             low_priority: asked.low_priority,
             retries_max: defaults.retries_max,
+            poison_after: defaults.poison_after,
             retention_ms: defaults.retention_ms,
             retention_sync_ms: defaults.retention_sync_ms,
             ttl_expiry_forgets: defaults.ttl_expiry_forgets,

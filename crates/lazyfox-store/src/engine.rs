@@ -6,6 +6,7 @@
 
 mod deliveries;
 mod index;
+mod leases;
 mod open;
 mod tracked;
 
@@ -20,18 +21,11 @@ pub(crate) use self::deliveries::{DeliveryRow, Forgettable};
 pub(crate) use self::index::Index;
 use self::tracked::Tracked;
 use crate::{
-    Applied, Ask, Change, ChunksKept, Drained, Due, Expired, Handout, Heartbeat, HolderEvent, Key,
-    LeaseMs, Leased, NewJob, Purged, Renewed, Settlement, StoreError, Submitted, Survey,
-    WebhookSecret,
+    Applied, Change, ChunksKept, Drained, Due, Expired, Key, LeaseMs, NewJob, Purged, Settlement,
+    StoreError, Submitted, Survey, WebhookSecret,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
-
-/// Inputs handed out at once, in bytes: a batch of the largest jobs must not fill the memory.
-const HANDOUT_BYTES: usize = 32 * limits::MIB;
-/// Waiting jobs that one poll passes over: not for this worker, about to expire, or damaged.
-/// When a million expire at once, polls must not each look at all of them.
-const SKIPPED_MAX: usize = 1000;
 
 /// A job's place in the order of submission; also its key in the rows.
 pub(crate) type Seq = u64;
@@ -155,82 +149,6 @@ impl<R: Rows> Engine<R> {
         Ok(Submitted::Accepted)
     }
 
-    pub(crate) fn lease(&mut self, ask: &Ask, now: Timestamp) -> Result<Leased> {
-        let mut leased = Leased::default();
-        if let Some(before) = ask.disowns_before {
-            for (seq, job) in self.index.held_by(&ask.worker) {
-                if job
-                    .state
-                    .last_attempt()
-                    .is_some_and(|(_, started_at)| started_at < before)
-                {
-                    let how = "asked for work without the job that it held".to_owned();
-                    let event = Event::Lost {
-                        worker: ask.worker.clone(),
-                        how,
-                    };
-                    leased
-                        .lost
-                        .extend(self.change(seq, &job, event, None, now)?.changed());
-                }
-            }
-        }
-        let mut from = None;
-        let (mut bytes, mut skipped) = (0, 0);
-        let mut damage = None;
-        while leased.handouts.len() < ask.count && bytes < HANDOUT_BYTES && skipped < SKIPPED_MAX {
-            let Some((place, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
-                break;
-            };
-            from = Some(place);
-            match self.read_handout(seq, ask, now) {
-                Ok(Some((step, mut handout))) => {
-                    let change = self.carry_out(seq, &handout.job, step, None, now)?;
-                    handout.job = change.job;
-                    bytes += handout.input.len();
-                    leased.handouts.push(handout);
-                }
-                Ok(None) => skipped += 1,
-                // It stays where it is and can be cancelled, and those behind it go out.
-                Err(StoreError::Corrupt(what)) => {
-                    skipped += 1;
-                    damage = Some(StoreError::Corrupt(what));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match damage {
-            // Nothing is lost by the error, and somebody gets to know.
-            Some(error) if leased.handouts.is_empty() && leased.lost.is_empty() => Err(error),
-            Some(_) | None => Ok(leased),
-        }
-    }
-
-    /// A waiting job as it is, and what makes it the asking worker's, unless core refuses. Only reads: what
-    /// turns out to be damaged here has had no effect.
-    fn read_handout(
-        &mut self,
-        seq: Seq,
-        ask: &Ask,
-        now: Timestamp,
-    ) -> Result<Option<(Step, Handout)>> {
-        let job = self.row(seq)?;
-        let event = Event::Take {
-            worker: ask.worker.clone(),
-            lease_ms: ask.lease_ms,
-        };
-        let Ok(step) = job::apply(&job, event, now) else {
-            return Ok(None);
-        };
-        let (input, secrets) = self.rows.input(seq)?;
-        let handout = Handout {
-            job,
-            input,
-            secrets,
-        };
-        Ok(Some((step, handout)))
-    }
-
     pub(crate) fn apply(
         &mut self,
         endpoint: &EndpointId,
@@ -258,50 +176,6 @@ impl<R: Rows> Engine<R> {
             changes,
             next: self.index.next_deadline(),
         })
-    }
-
-    pub(crate) fn renew(&mut self, beat: &Heartbeat, now: Timestamp) -> Renewed {
-        let held = self.index.held_by(&beat.worker);
-        let holds = !held.is_empty();
-        let mut not_held = beat.jobs.clone().unwrap_or_default();
-        for (seq, job) in held {
-            not_held.retain(|id| *id != job.id);
-            if beat
-                .jobs
-                .as_ref()
-                .is_none_or(|named| named.contains(&job.id))
-            {
-                let event = Event::Renew {
-                    worker: beat.worker.clone(),
-                    lease_ms: beat.lease_ms,
-                };
-                if let Ok(step) = job::apply(&job, event, now) {
-                    self.index.update(seq, &job, &step.job);
-                }
-            }
-        }
-        Renewed { not_held, holds }
-    }
-
-    pub(crate) fn apply_to_held(
-        &mut self,
-        worker: &WorkerId,
-        event: &HolderEvent,
-        now: Timestamp,
-    ) -> Result<Vec<Change>> {
-        let mut changes = Vec::new();
-        for (seq, job) in self.index.held_by(worker) {
-            let worker = worker.clone();
-            let event = match event {
-                HolderEvent::Lost(how) => Event::Lost {
-                    worker,
-                    how: how.clone(),
-                },
-                HolderEvent::Evict => Event::Evict { worker },
-            };
-            changes.extend(self.change(seq, &job, event, None, now)?.changed());
-        }
-        Ok(changes)
     }
 
     pub(crate) fn append_chunks(

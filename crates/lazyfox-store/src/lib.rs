@@ -22,11 +22,13 @@ mod deliveries;
 mod engine;
 pub mod memory;
 pub mod sqlite;
+mod workers;
 
 pub use self::deliveries::{
     Delivery, DeliveryPage, DeliveryQuery, Due, Outbox, Outgoing, Redelivery, Settlement, Webhook,
     WebhookSecret,
 };
+pub use self::workers::{Ask, Extra, Handout, Heartbeat, HolderEvent, Leased, Renewed};
 
 /// A store's answer, as a boxed future: nothing next to a disk write, and it keeps the trait object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -48,8 +50,9 @@ pub trait Store: Send + Sync {
     /// Keeps a new job. The answer comes when it is as safe as the store can make it.
     fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted>;
 
-    /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt. One
-    /// that cannot be read is passed over; where nothing but such wait, [`StoreError::Corrupt`] says so.
+    /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt, and
+    /// as many more as [`Ask::extra`] says. One that cannot be read is passed over; where nothing but such
+    /// wait, [`StoreError::Corrupt`] says so.
     fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased>;
 
     /// Lets an event happen to a job. `output` is what came with it, kept if core says so.
@@ -203,71 +206,6 @@ pub enum Submitted {
     Known(JobId, Status),
     /// The idempotency key was used for another request.
     Conflict(JobId),
-}
-
-/// A worker's poll.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    /// Whose jobs.
-    pub endpoint: EndpointId,
-    /// Who asks.
-    pub worker: WorkerId,
-    /// How many it can take.
-    pub count: usize,
-    /// Length of each lease.
-    pub lease_ms: u64,
-    /// The worker says that it works on nothing: what it took before this time is lost.
-    pub disowns_before: Option<Timestamp>,
-}
-
-/// What a poll came to.
-#[derive(Clone, Debug, Default)]
-pub struct Leased {
-    /// Jobs for the worker.
-    pub handouts: Vec<Handout>,
-    /// Jobs it had and disowned.
-    pub lost: Vec<Change>,
-}
-
-/// A job on its way to a worker.
-#[derive(Clone, Debug)]
-pub struct Handout {
-    /// The job, running.
-    pub job: Job,
-    /// Its input.
-    pub input: Bytes,
-    /// Its sealed `s3Config`.
-    pub secrets: Option<Vec<u8>>,
-}
-
-/// A heartbeat.
-#[derive(Clone, Debug)]
-pub struct Heartbeat {
-    /// Who.
-    pub worker: WorkerId,
-    /// The jobs it names; `None` where its version cannot be trusted to name all of them, and
-    /// then every lease of the worker is renewed.
-    pub jobs: Option<Vec<JobId>>,
-    /// Length of the leases from now.
-    pub lease_ms: u64,
-}
-
-/// What a heartbeat came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Renewed {
-    /// Named jobs that the worker does not hold (any more): it should stop them.
-    pub not_held: Vec<JobId>,
-    /// Whether the worker holds any job.
-    pub holds: bool,
-}
-
-/// What can happen to all jobs of a worker at once.
-#[derive(Clone, Debug)]
-pub enum HolderEvent {
-    /// The worker is gone, as this fragment of a sentence says.
-    Lost(String),
-    /// The server stops it for another job's sake.
-    Evict,
 }
 
 /// A job that changed.

@@ -1,3 +1,6 @@
+mod poison;
+mod waiting;
+
 use super::*;
 use crate::policy::{Asked, Defaults};
 
@@ -26,21 +29,56 @@ fn step(job: &Job, event: Event, ms: u64) -> Job {
     apply(job, event, at(ms)).unwrap().job
 }
 
+fn take_by(by: &str) -> Event {
+    Event::Take {
+        worker: worker(by),
+        lease_ms: LEASE,
+        waits: false,
+    }
+}
+
 fn taken(job: &Job, by: &str, ms: u64) -> Job {
-    step(
-        job,
-        Event::Take {
-            worker: worker(by),
-            lease_ms: LEASE,
-        },
-        ms,
-    )
+    step(job, take_by(by), ms)
+}
+
+/// Handed out to wait inside the worker.
+fn waiting_in(job: &Job, by: &str, ms: u64) -> Job {
+    let event = Event::Take {
+        worker: worker(by),
+        lease_ms: LEASE,
+        waits: true,
+    };
+    step(job, event, ms)
+}
+
+fn complete(by: &str) -> Event {
+    Event::Complete {
+        worker: worker(by),
+        began_at: None,
+    }
+}
+
+fn fail(by: &str, error: &str) -> Event {
+    Event::Fail {
+        worker: worker(by),
+        error: error.to_owned(),
+        began_at: None,
+    }
 }
 
 fn lost_event(by: &str) -> Event {
     Event::Lost {
         worker: worker(by),
         how: "exited with code 1".to_owned(),
+        died: false,
+    }
+}
+
+fn died_event(by: &str, how: &str) -> Event {
+    Event::Lost {
+        worker: worker(by),
+        how: how.to_owned(),
+        died: true,
     }
 }
 
@@ -48,22 +86,10 @@ fn in_each_state() -> Vec<Job> {
     let running = taken(&queued(), "w1", 10);
     vec![
         queued(),
+        waiting_in(&queued(), "w1", 10),
         running.clone(),
-        step(
-            &running,
-            Event::Complete {
-                worker: worker("w1"),
-            },
-            20,
-        ),
-        step(
-            &running,
-            Event::Fail {
-                worker: worker("w1"),
-                error: "boom".to_owned(),
-            },
-            20,
-        ),
+        step(&running, complete("w1"), 20),
+        step(&running, fail("w1", "boom"), 20),
         step(&running, Event::Cancel, 20),
         asked_timed_out(),
     ]
@@ -80,21 +106,16 @@ fn asked_timed_out() -> Job {
 fn every_event() -> Vec<(&'static str, Event)> {
     let w1 = || worker("w1");
     vec![
-        (
-            "take by w1",
-            Event::Take {
-                worker: w1(),
-                lease_ms: LEASE,
-            },
-        ),
-        (
-            "take by w2",
-            Event::Take {
-                worker: worker("w2"),
-                lease_ms: LEASE,
-            },
-        ),
+        ("take by w1", take_by("w1")),
+        ("take by w2", take_by("w2")),
         ("hand back by holder", Event::HandBack { worker: w1() }),
+        ("begin by holder", Event::Begin { worker: w1() }),
+        (
+            "begin by other",
+            Event::Begin {
+                worker: worker("w2"),
+            },
+        ),
         (
             "renew by holder",
             Event::Renew {
@@ -116,29 +137,13 @@ fn every_event() -> Vec<(&'static str, Event)> {
                 worker: worker("w2"),
             },
         ),
-        ("complete by holder", Event::Complete { worker: w1() }),
-        (
-            "complete by other",
-            Event::Complete {
-                worker: worker("w2"),
-            },
-        ),
-        (
-            "fail by holder",
-            Event::Fail {
-                worker: w1(),
-                error: "e".to_owned(),
-            },
-        ),
-        (
-            "fail by other",
-            Event::Fail {
-                worker: worker("w2"),
-                error: "e".to_owned(),
-            },
-        ),
+        ("complete by holder", complete("w1")),
+        ("complete by other", complete("w2")),
+        ("fail by holder", fail("w1", "e")),
+        ("fail by other", fail("w2", "e")),
         ("holder lost", lost_event("w1")),
         ("other lost", lost_event("w2")),
+        ("holder died", died_event("w1", "exited with code 1")),
         ("holder evicted", Event::Evict { worker: w1() }),
         ("clock, nothing due", Event::Clock),
         ("cancel", Event::Cancel),
@@ -168,6 +173,7 @@ fn every_event_in_every_state() {
                 Err(Refused::Ended(_)) => "ignored".to_owned(),
                 Err(Refused::NotRetryable(_)) => "refused".to_owned(),
                 Err(Refused::NotHolder) => "not the holder".to_owned(),
+                Err(Refused::Begun) => "begun already".to_owned(),
                 Err(Refused::NotQueued) => "not waiting".to_owned(),
                 Err(Refused::NotDue) => "nothing due".to_owned(),
                 Err(Refused::Barred) => "barred".to_owned(),
@@ -185,14 +191,7 @@ fn every_event_in_every_state() {
 #[test]
 fn a_life_that_goes_well() {
     let running = taken(&queued(), "w1", 10);
-    let done = apply(
-        &running,
-        Event::Complete {
-            worker: worker("w1"),
-        },
-        at(50),
-    )
-    .unwrap();
+    let done = apply(&running, complete("w1"), at(50)).unwrap();
     let end = done.job.state.end().unwrap();
     assert_eq!(done.job.status(), Status::Completed);
     assert_eq!(end.attempt, Some((worker("w1"), at(10))));
@@ -219,10 +218,7 @@ fn a_lost_worker_costs_one_retry_and_then_the_job() {
     assert!(first.effects.contains(&Effect::ClearOutput));
     assert!(first.effects.contains(&Effect::ClearChunks));
 
-    let take = Event::Take {
-        worker: worker("w1"),
-        lease_ms: LEASE,
-    };
+    let take = take_by("w1");
     assert_eq!(apply(&first.job, take, at(30)), Err(Refused::Barred));
 
     let second = step(&taken(&first.job, "w2", 30), lost_event("w2"), 40);
@@ -262,9 +258,7 @@ fn a_lease_that_runs_out_is_a_lost_worker() {
 #[test]
 fn a_completion_from_an_old_attempt_changes_nothing() {
     let requeued = step(&taken(&queued(), "w1", 0), lost_event("w1"), 10);
-    let late = Event::Complete {
-        worker: worker("w1"),
-    };
+    let late = complete("w1");
     assert_eq!(
         apply(&requeued, late.clone(), at(20)),
         Err(Refused::NotHolder)
@@ -376,10 +370,7 @@ fn an_expired_job_is_never_taken() {
         ttl_ms: Some(10_000),
         ..Asked::default()
     });
-    let take = Event::Take {
-        worker: worker("w1"),
-        lease_ms: LEASE,
-    };
+    let take = take_by("w1");
     assert_eq!(apply(&given, take, at(10_000)), Err(Refused::NotQueued));
 }
 
@@ -422,10 +413,7 @@ fn retry_starts_a_new_life_with_the_same_terms() {
 
 #[test]
 fn a_job_that_failed_by_its_own_report_may_return_to_that_worker() {
-    let fail = Event::Fail {
-        worker: worker("w1"),
-        error: "boom".to_owned(),
-    };
+    let fail = fail("w1", "boom");
     let failed = step(&taken(&queued(), "w1", 0), fail, 10);
     let again = step(&failed, Event::Retry, 20);
     assert_eq!(taken(&again, "w1", 30).status(), Status::InProgress);
@@ -440,13 +428,8 @@ fn secrets_outlive_only_what_can_be_retried() {
         let retryable = apply(&job, Event::Retry, at(99)).is_ok();
         let running = taken(&queued(), "w1", 0);
         let event = match job.status() {
-            Status::Completed => Event::Complete {
-                worker: worker("w1"),
-            },
-            Status::Failed => Event::Fail {
-                worker: worker("w1"),
-                error: String::new(),
-            },
+            Status::Completed => complete("w1"),
+            Status::Failed => fail("w1", ""),
             Status::Cancelled => Event::Cancel,
             Status::TimedOut => Event::Clock,
             Status::InQueue | Status::InProgress => unreachable!("filtered"),
@@ -475,9 +458,7 @@ fn an_awaited_result_is_kept_shorter_unless_the_wait_ended() {
         awaited: true,
         ..queued()
     };
-    let complete = Event::Complete {
-        worker: worker("w1"),
-    };
+    let complete = complete("w1");
     let answered = step(&taken(&sync, "w1", 0), complete.clone(), 10);
     assert_eq!(answered.deadline(), at(10 + limits::RETENTION_SYNC_MS));
 
@@ -500,13 +481,7 @@ fn a_ttl_on_status_moves_the_deadline_and_only_shortens_a_kept_result() {
         (at(6_000), true)
     );
 
-    let done = step(
-        &taken(&queued(), "w1", 0),
-        Event::Complete {
-            worker: worker("w1"),
-        },
-        10,
-    );
+    let done = step(&taken(&queued(), "w1", 0), complete("w1"), 10);
     assert_eq!(
         step(&done, Event::SetTtl { ms: 6_000 }, 20).deadline(),
         at(6_020)
@@ -524,14 +499,7 @@ fn a_ttl_on_status_moves_the_deadline_and_only_shortens_a_kept_result() {
 #[test]
 fn a_huge_error_is_cut_at_a_character() {
     let error = "é".repeat(limits::ERROR_BYTES);
-    let failed = step(
-        &taken(&queued(), "w1", 0),
-        Event::Fail {
-            worker: worker("w1"),
-            error,
-        },
-        1,
-    );
+    let failed = step(&taken(&queued(), "w1", 0), fail("w1", &error), 1);
     let kept = failed.state.end().unwrap().error.clone().unwrap();
     assert!(kept.len() < limits::ERROR_BYTES + 64);
     assert!(kept.ends_with("(524288 bytes in all)"));

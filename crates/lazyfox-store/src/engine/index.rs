@@ -49,6 +49,13 @@ impl Place {
             Self::Low(_) => Self::Low(Seq::MAX - 1),
         }
     }
+
+    pub(crate) fn is_of_other_lane(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Normal(_), Self::Normal(_)) | (Self::Low(_), Self::Low(_)) => false,
+            (Self::Normal(_), Self::Low(_)) | (Self::Low(_), Self::Normal(_)) => true,
+        }
+    }
 }
 
 impl Index {

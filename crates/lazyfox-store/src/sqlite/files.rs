@@ -11,13 +11,14 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::StoreError;
 
 /// Migration n brings the format from n to n + 1. Append only: a database of any age passes through.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/0001_jobs.sql"),
     include_str!("../../migrations/0002_deliveries.sql"),
+    include_str!("../../migrations/0003_workers.sql"),
 ];
 
 /// The format that this program writes: as many migrations as there are.
-const FORMAT: i32 = 2;
+const FORMAT: i32 = 3;
 const _: () = assert!(MIGRATIONS.len() == FORMAT as usize);
 
 /// Marks the file as ours ("lzfx"), so that another program's database is never migrated.

@@ -1,5 +1,6 @@
 //! Jobs as rows: the only place that knows the encoding.
 
+mod deaths;
 mod deliveries;
 mod keys;
 mod read;
@@ -141,9 +142,9 @@ impl Rows for SqlRows {
             "INSERT INTO jobs (seq, id, endpoint, status, created_at, queued_at, expires_at,
                  expiry_is_hard, awaited, retries, execution_timeout, ttl, ttl_given, low_priority,
                  retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel,
-                 webhook, webhook_host, idempotency_key, fingerprint)
+                 poison_after, webhook, webhook_host, idempotency_key, fingerprint)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                 ?18, ?19, ?20, ?21, ?22, ?23)",
+                 ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
             params![
                 key(seq),
                 job.id.to_bytes(),
@@ -164,6 +165,7 @@ impl Rows for SqlRows {
                 ms(terms.retention_sync_ms),
                 terms.ttl_expiry_forgets,
                 terms.webhook_on_cancel,
+                terms.poison_after,
                 webhook.as_ref().map(|it| &it.url),
                 webhook.as_ref().map_or("", |it| &it.host),
                 idempotency.as_ref().map(|it| &it.key),
@@ -242,7 +244,7 @@ impl Rows for SqlRows {
         self.write(
             "UPDATE jobs SET status = ?2, queued_at = ?3, expires_at = ?4, expiry_is_hard = ?5,
                  awaited = ?6, retries = ?7, barred = ?8, worker = ?9, started_at = ?10,
-                 ended_at = ?11, error = ?12, forget_at = ?13
+                 ended_at = ?11, error = ?12, forget_at = ?13, begun = ?14, deaths = ?15
              WHERE seq = ?1",
             params![
                 key(seq),
@@ -258,6 +260,8 @@ impl Rows for SqlRows {
                 end.map(|end| end.at.as_ms()),
                 end.and_then(|end| end.error.as_deref()),
                 end.map(|end| end.forget_at.as_ms()),
+                !job.waits_in_worker(),
+                deaths::text(&job.deaths),
             ],
         )?;
         Ok(())

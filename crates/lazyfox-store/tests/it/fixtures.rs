@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use lazyfox_core::delivery::{Next, Try};
 use lazyfox_core::id::{EndpointId, JobId};
-use lazyfox_core::job::{Event, Job};
+use lazyfox_core::job::{Death, Event, Job};
 use lazyfox_core::limits;
 use lazyfox_core::policy::Terms;
 use lazyfox_core::time::Timestamp;
@@ -76,6 +76,7 @@ async fn story_of_jobs(store: &dyn Store) {
         ttl_given: true,
         low_priority: true,
         retries_max: limits::RETRIES_MAX,
+        poison_after: limits::POISON_AFTER_MAX,
         retention_ms: 1_000_000,
         retention_sync_ms: 2_000,
         ttl_expiry_forgets: true,
@@ -358,6 +359,7 @@ fn describe_job(job: &Job) -> String {
         awaited,
         retries,
         barred,
+        deaths,
         state,
     } = job;
     let mut text = format!(
@@ -393,6 +395,15 @@ fn describe_job(job: &Job) -> String {
     .unwrap();
     if terms.webhook_on_cancel {
         text.push_str(", webhook on cancel");
+    }
+    if terms.poison_after > 0 {
+        write!(text, ", poison after {}", terms.poison_after).unwrap();
+    }
+    for Death { worker, how } in deaths {
+        write!(text, "\n  killed {worker}, which {how:?}").unwrap();
+    }
+    if job.waits_in_worker() {
+        text.push_str("\n  waits in its worker");
     }
     text
 }

@@ -16,7 +16,8 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
 use lazyfox_store::{
-    Answer, Applied, Ask, Change, Idempotency, Loaded, NewJob, Parts, Store, StoreError, Submitted,
+    Answer, Applied, Ask, Change, Extra, HolderEvent, Idempotency, Loaded, NewJob, Parts, Store,
+    StoreError, Submitted,
 };
 use tempfile::TempDir;
 
@@ -101,13 +102,17 @@ pub(crate) fn ask(on: &str, by: &str, count: usize) -> Ask {
         endpoint: endpoint(on),
         worker: worker(by),
         count,
+        extra: Extra::default(),
         lease_ms: limits::LEASE_MS,
         disowns_before: None,
     }
 }
 
 pub(crate) fn complete(by: &str) -> Event {
-    Event::Complete { worker: worker(by) }
+    Event::Complete {
+        worker: worker(by),
+        began_at: None,
+    }
 }
 
 pub(crate) fn progress(by: &str) -> Event {
@@ -118,6 +123,7 @@ pub(crate) fn fail(by: &str) -> Event {
     Event::Fail {
         worker: worker(by),
         error: "out of memory".to_owned(),
+        began_at: None,
     }
 }
 
@@ -125,6 +131,16 @@ pub(crate) fn lost(by: &str) -> Event {
     Event::Lost {
         worker: worker(by),
         how: "exited with code 1".to_owned(),
+        died: false,
+    }
+}
+
+/// The end of a worker.
+pub(crate) fn gone(how: &str, died: bool) -> HolderEvent {
+    HolderEvent::Lost {
+        how: how.to_owned(),
+        died,
+        begun: Vec::new(),
     }
 }
 

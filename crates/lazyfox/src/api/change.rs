@@ -60,6 +60,7 @@ pub(super) async fn retry(
                 Refused::Ended(_)
                 | Refused::NotQueued
                 | Refused::NotHolder
+                | Refused::Begun
                 | Refused::Barred
                 | Refused::NotDue => Refused::NotRetryable(job.status()),
             };

@@ -129,6 +129,7 @@ fn noted() -> Response {
 fn completed(speaker: Speaker, _: String) -> Event {
     Event::Complete {
         worker: speaker.worker,
+        began_at: None,
     }
 }
 
@@ -136,6 +137,7 @@ fn failed(speaker: Speaker, error: String) -> Event {
     Event::Fail {
         worker: speaker.worker,
         error,
+        began_at: None,
     }
 }
 
@@ -261,6 +263,7 @@ pub(super) async fn job_stream(
         let event = Event::Fail {
             worker: speaker.worker,
             error,
+            began_at: None,
         };
         app.apply(&speaker.endpoint, job, event, None).await?;
     }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::limits;
 use lazyfox_core::sdk::Runtime;
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{Ask, Handout, StoreError};
+use lazyfox_store::{Ask, Extra, Handout, StoreError};
 
 use super::auth::{self, Speaker};
 use super::error::{ApiError, ApiResult, Code};
@@ -137,6 +137,7 @@ async fn wait_for_work(
             endpoint: endpoint.clone(),
             worker: worker.clone(),
             count,
+            extra: Extra::default(),
             lease_ms: settings.lease_ms,
             disowns_before: disowns_before.take(),
         };

@@ -43,6 +43,7 @@ pub(super) struct EndpointTable {
     retention_s: Option<u64>,
     retention_sync_s: Option<u64>,
     retries_max: Option<u32>,
+    poison_after: Option<u32>,
     lease_s: Option<u64>,
     fail_after_starts: Option<u32>,
     webhook: WebhookTable,
@@ -93,6 +94,7 @@ impl EndpointTable {
             retention_s: self.retention_s.or(below.retention_s),
             retention_sync_s: self.retention_sync_s.or(below.retention_sync_s),
             retries_max: self.retries_max.or(below.retries_max),
+            poison_after: self.poison_after.or(below.poison_after),
             lease_s: self.lease_s.or(below.lease_s),
             fail_after_starts: self.fail_after_starts.or(below.fail_after_starts),
             webhook: self.webhook.over(below.webhook),
@@ -142,6 +144,12 @@ impl EndpointTable {
             retention_sync_ms: within("retention_sync_s", self.retention_sync_s, 1, 52 * WEEK_S)?
                 * 1000,
             retries_max: within("retries_max", self.retries_max, 0, limits::RETRIES_MAX)?,
+            poison_after: within(
+                "poison_after",
+                self.poison_after,
+                0,
+                limits::POISON_AFTER_MAX,
+            )?,
             ttl_expiry_forgets: need("ttl_expiry", self.ttl_expiry)? == TtlExpiry::NotFound,
             webhook_on_cancel: self.webhook.on_cancel()?,
         };

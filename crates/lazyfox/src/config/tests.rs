@@ -97,6 +97,10 @@ fn wrong_values_name_key_value_and_range() {
             "endpoints.a: retries_max is 11, allowed are 0 to 10",
         ),
         (
+            "[endpoints.a]\npoison_after = 11",
+            "endpoints.a: poison_after is 11, allowed are 0 to 10",
+        ),
+        (
             "[endpoints.a]\nexecution_timeout_s = 4",
             "execution_timeout_s is 4, allowed are 0 (no limit) and 5 to 604800",
         ),

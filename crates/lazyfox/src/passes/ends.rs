@@ -33,7 +33,11 @@ pub async fn ends(app: Arc<App>, mut ended: UnboundedReceiver<Ended>) {
 /// When the store cannot answer; calling it again does the rest.
 pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
     let how = how(end);
-    let event = HolderEvent::Lost(how.clone());
+    let event = HolderEvent::Lost {
+        how: how.clone(),
+        died: false,
+        begun: Vec::new(),
+    };
     let changes = app
         .store
         .apply_to_held(&end.worker, event, app.now())

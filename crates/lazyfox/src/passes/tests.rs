@@ -7,7 +7,7 @@ use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Job, Status};
 use lazyfox_core::policy::Terms;
 use lazyfox_store::memory::MemoryStore;
-use lazyfox_store::{Ask, NewJob, Parts};
+use lazyfox_store::{Ask, Extra, NewJob, Parts};
 
 use super::*;
 use crate::clock::Clock;
@@ -150,6 +150,7 @@ async fn a_worker_that_is_killed_loses_its_jobs_without_a_retry() {
         endpoint: endpoint(),
         worker: worker("w1"),
         count: 1,
+        extra: Extra::default(),
         lease_ms: 3_600_000,
         disowns_before: None,
     };

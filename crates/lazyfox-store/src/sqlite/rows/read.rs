@@ -8,7 +8,7 @@ use lazyfox_core::time::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::unavailable;
+use super::{deaths, unavailable};
 use crate::engine::{Result, Seq};
 use crate::{LIST_VISITS_MAX, Loaded, Page, Parts, Query, StoreError};
 
@@ -16,10 +16,10 @@ use crate::{LIST_VISITS_MAX, Loaded, Page, Parts, Query, StoreError};
 pub(super) const COLUMNS: &str = "seq, id, endpoint, status, created_at, queued_at, expires_at, \
      expiry_is_hard, awaited, retries, barred, worker, started_at, ended_at, error, forget_at, \
      execution_timeout, ttl, ttl_given, low_priority, retries_max, retention, retention_sync, \
-     ttl_expiry_forgets, webhook IS NOT NULL, webhook_on_cancel";
+     ttl_expiry_forgets, webhook IS NOT NULL, webhook_on_cancel, begun, deaths, poison_after";
 
 /// How many those are.
-pub(super) const COLUMNS_COUNT: usize = 26;
+pub(super) const COLUMNS_COUNT: usize = 29;
 
 pub(super) fn ms(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
@@ -57,6 +57,7 @@ pub(super) fn job_of(row: &Row<'_>) -> Result<(Seq, Job)> {
                 worker,
                 started_at,
                 lease_until: started_at,
+                begun: parts.begun,
             })
         }
         Status::Completed => State::Completed(end()?),
@@ -83,6 +84,8 @@ pub(super) fn job_of(row: &Row<'_>) -> Result<(Seq, Job)> {
         barred: barred
             .map(|name| name.parse().map_err(|_| damaged("list of workers")))
             .collect::<Result<_>>()?,
+        deaths: deaths::parse(parts.deaths.as_deref().unwrap_or_default())
+            .ok_or_else(|| damaged("list of deaths"))?,
         state,
     };
     Ok((seq, job))
@@ -106,6 +109,8 @@ struct Raw {
     forget_at: Option<i64>,
     terms: Terms,
     has_webhook: bool,
+    begun: bool,
+    deaths: Option<String>,
 }
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
@@ -121,6 +126,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
         retention_sync_ms: unsigned(22)?,
         ttl_expiry_forgets: row.get(23)?,
         webhook_on_cancel: row.get(25)?,
+        poison_after: row.get(28)?,
     };
     let raw = Raw {
         id: row.get(1)?,
@@ -140,6 +146,8 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, Raw)> {
         forget_at: row.get(15)?,
         terms,
         has_webhook: row.get(24)?,
+        begun: row.get(26)?,
+        deaths: row.get(27)?,
     };
     Ok((seq_of(row)?, raw))
 }

@@ -200,7 +200,7 @@ pub(super) async fn a_lost_worker_gives_back_all_its_jobs(store: &dyn Store) {
     assert_eq!(take(store, "w1", 2, 10).await, [id(1), id(2)]);
     assert_eq!(take(store, "w2", 1, 10).await, [id(3)]);
 
-    let gone = HolderEvent::Lost("exited with code 137".to_owned());
+    let gone = gone("exited with code 137", false);
     let changes = store
         .apply_to_held(&worker("w1"), gone.clone(), at(20))
         .await
@@ -243,7 +243,7 @@ pub(super) async fn an_evicted_job_is_not_blamed(store: &dyn Store) {
 
 pub(super) async fn a_dead_worker_changes_nothing_of_others(store: &dyn Store) {
     running(store).await;
-    for event in [HolderEvent::Evict, HolderEvent::Lost("left".to_owned())] {
+    for event in [HolderEvent::Evict, gone("left", true)] {
         let changes = store.apply_to_held(&worker("w2"), event, at(20)).await;
         assert_eq!(changes, Ok(Vec::new()));
     }

@@ -155,6 +155,7 @@ pub(super) async fn a_heartbeat_renews_what_it_names(store: &dyn Store) {
     let renewed = store.renew(beat("w1", named), at(30_000)).await;
     let expected = Renewed {
         not_held: vec![id(3), id(9)],
+        begun: vec![],
         holds: true,
     };
     assert_eq!(renewed, Ok(expected));
@@ -165,6 +166,7 @@ pub(super) async fn a_heartbeat_renews_what_it_names(store: &dyn Store) {
     let renewed = store.renew(beat("w2", Some(vec![id(3)])), at(LEASE)).await;
     let expected = Renewed {
         not_held: vec![id(3)],
+        begun: vec![],
         holds: false,
     };
     assert_eq!(renewed, Ok(expected));

@@ -133,6 +133,7 @@ impl Ledger {
         let lost = Event::Lost {
             worker: ask.worker.clone(),
             how: String::new(),
+            died: false,
         };
         for change in &leased.lost {
             self.changed(change, &lost, None);
@@ -216,7 +217,8 @@ impl Ledger {
         match event {
             Event::HandBack { worker }
             | Event::Progress { worker }
-            | Event::Complete { worker }
+            | Event::Begin { worker }
+            | Event::Complete { worker, .. }
             | Event::Fail { worker, .. }
             | Event::Lost { worker, .. }
             | Event::Evict { worker } => {

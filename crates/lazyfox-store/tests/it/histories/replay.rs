@@ -14,7 +14,8 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
 use lazyfox_store::{
-    Applied, Ask, Heartbeat, HolderEvent, Idempotency, NewJob, Query, Store, Submitted, Webhook,
+    Applied, Ask, Extra, Heartbeat, HolderEvent, Idempotency, NewJob, Query, Store, Submitted,
+    Webhook,
 };
 use tempfile::TempDir;
 
@@ -139,7 +140,7 @@ impl Replay {
                 let event = if evict {
                     HolderEvent::Evict
                 } else {
-                    HolderEvent::Lost("exited with code 1".to_owned())
+                    gone("exited with code 1", false)
                 };
                 let changes = self
                     .both(async |store| store.apply_to_held(&by, event.clone(), now).await)
@@ -248,6 +249,7 @@ impl Replay {
             endpoint: endpoint(ENDPOINTS[on]),
             worker: worker(WORKERS[by]),
             count,
+            extra: Extra::default(),
             lease_ms: limits::LEASE_MS - 10_000,
             disowns_before: disowns.then_some(now),
         };
@@ -271,14 +273,19 @@ impl Replay {
         let event = match what {
             What::HandBack => Event::HandBack { worker: by },
             What::Progress => Event::Progress { worker: by },
-            What::Complete => Event::Complete { worker: by },
+            What::Complete => Event::Complete {
+                worker: by,
+                began_at: None,
+            },
             What::Fail => Event::Fail {
                 worker: by,
                 error: "out of memory".to_owned(),
+                began_at: None,
             },
             What::Lost => Event::Lost {
                 worker: by,
                 how: "left".to_owned(),
+                died: false,
             },
             What::Cancel => Event::Cancel,
             What::Retry => Event::Retry,

@@ -86,7 +86,7 @@ async fn an_older_format_stays_as_it_is() {
 
     // The server is the one that migrates, and finds the same keys.
     let store = open(dir.path());
-    assert_eq!(version(), 2);
+    assert_eq!(version(), 3);
     assert_eq!(store.keys().await.unwrap(), kept);
     assert_eq!(file.keys().unwrap(), kept);
 }

@@ -62,7 +62,7 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     let before = files(dir.path());
     assert_says(
         &refusal(dir.path()),
-        &["format is number 99", "up to 2", "newer release", "backup"],
+        &["format is number 99", "up to 3", "newer release", "backup"],
     );
     assert!(KeyFile::open(dir.path()).is_err());
     assert!(files(dir.path()) == before, "the database was touched");
@@ -239,5 +239,5 @@ fn the_mark_of_the_file_is_ours() {
     let connection = raw(dir.path());
     let mark = i64::from(u32::from_be_bytes(*b"lzfx"));
     assert_eq!(pragma(&connection, "application_id"), mark);
-    assert_eq!(pragma(&connection, "user_version"), 2);
+    assert_eq!(pragma(&connection, "user_version"), 3);
 }

@@ -7,7 +7,7 @@ use lazyfox_core::job::{Job, Status};
 use lazyfox_core::policy::{Asked, Defaults, Terms};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
-use lazyfox_store::{NewJob, Parts};
+use lazyfox_store::{Extra, NewJob, Parts};
 
 use super::*;
 use crate::clock::Clock;
@@ -45,6 +45,7 @@ async fn leased(app: &Arc<App>) -> Handouts {
         endpoint: endpoint(),
         worker: "w1".parse().unwrap(),
         count: 1,
+        extra: Extra::default(),
         lease_ms: 1_000,
         disowns_before: None,
     };
