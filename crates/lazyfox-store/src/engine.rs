@@ -5,6 +5,7 @@
 //! commit fails, the index is thrown away and derived again, so it can never disagree with the disk.
 
 mod deliveries;
+mod endpoints;
 mod index;
 mod leases;
 mod open;
@@ -21,8 +22,8 @@ pub(crate) use self::deliveries::{DeliveryRow, Forgettable};
 pub(crate) use self::index::Index;
 use self::tracked::Tracked;
 use crate::{
-    Applied, Change, ChunksKept, Drained, Due, Expired, Key, LeaseMs, NewJob, Purged, Settlement,
-    StoreError, Submitted, Survey, WebhookSecret,
+    Applied, Change, ChunksKept, Drained, Due, Expired, Key, LeaseMs, NewJob, Purged, Release,
+    Settlement, StoreError, Submitted, Survey, WebhookSecret,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
@@ -83,6 +84,16 @@ pub(crate) trait Rows {
         secret: &WebhookSecret,
         previous_until: Timestamp,
     ) -> Result<()>;
+
+    /// An endpoint's latest release, and what it was known by.
+    fn release(&mut self, endpoint: &EndpointId) -> Result<Option<(Release, [u8; 32])>>;
+    fn set_release(
+        &mut self,
+        endpoint: &EndpointId,
+        release: Release,
+        fingerprint: &[u8; 32],
+    ) -> Result<()>;
+    fn set_override(&mut self, endpoint: &EndpointId, settings: Option<&str>) -> Result<()>;
 
     fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>>;
     fn set_counter(&mut self, endpoint: &EndpointId, counter: Counter, value: u64) -> Result<()>;
@@ -266,14 +277,14 @@ impl<R: Rows> Engine<R> {
         let mut changes = Vec::new();
         let mut from = None;
         while changes.len() < limit {
-            let Some((place, seq)) = self.index.next_waiting(endpoint, from) else {
+            let Some((cursor, seq)) = self.index.next_waiting(endpoint, from) else {
                 break;
             };
             // What is behind it in the normal lane came later still; the low lane begins anew.
             from = Some(if seq > through {
-                place.lanes_end()
+                cursor.lanes_end()
             } else {
-                place
+                cursor
             });
             if seq > through {
                 continue;

@@ -37,6 +37,10 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 /// rare status, or for a quiet endpoint beside a busy one, would read all jobs there are.
 pub const LIST_VISITS_MAX: usize = 50_000;
 
+/// Jobs that are counted to tell a job's place: some 1 ms. The count would hold up everybody, and nobody who
+/// stands behind so many asks for the last digit.
+pub const PLACES_COUNTED: usize = 100_000;
+
 /// How long the new lease of a running job is after a restart, by its endpoint. Leases are not kept, and
 /// what an endpoint grants is the configuration's to say.
 pub type LeaseMs = Box<dyn Fn(&EndpointId) -> u64 + Send>;
@@ -126,6 +130,9 @@ pub trait Store: Send + Sync {
     /// What waits and runs, on every endpoint that ever had a job.
     fn survey(&self) -> Answer<'_, Vec<Survey>>;
 
+    /// Where a job stands among those that wait; `None` when it does not wait.
+    fn place(&self, endpoint: &EndpointId, job: JobId) -> Answer<'_, Option<Place>>;
+
     /// Deletes ended jobs whose retention is over and whose deliveries are no longer kept, at most `limit`.
     fn prune(&self, now: Timestamp, limit: usize) -> Answer<'_, usize>;
 
@@ -162,6 +169,22 @@ pub trait Store: Send + Sync {
         secret: WebhookSecret,
         previous_until: Timestamp,
     ) -> Answer<'_, ()>;
+
+    /// Which release of its workers an endpoint is at: the same one for as long as the fingerprint is the
+    /// latest one, and else the next, from now on.
+    fn release(
+        &self,
+        endpoint: &EndpointId,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Answer<'_, Release>;
+
+    /// Keeps a JSON text of an endpoint's settings that were changed while the server ran, in place of the
+    /// one before; `None` forgets it.
+    fn set_override(&self, endpoint: &EndpointId, settings: Option<String>) -> Answer<'_, ()>;
+
+    /// What was changed and is kept, by endpoint.
+    fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>>;
 
     /// All API keys, revoked ones too, the oldest first.
     fn keys(&self) -> Answer<'_, Vec<Key>>;
@@ -324,6 +347,26 @@ pub struct Survey {
     pub holders: Vec<(WorkerId, usize)>,
     /// Ends and retries over the life of the endpoint.
     pub counters: Vec<(Counter, u64)>,
+}
+
+/// Where a waiting job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How many jobs go out before it.
+    pub ahead: u64,
+    /// Whether there are more than that: they are counted up to [`PLACES_COUNTED`].
+    pub at_least: bool,
+    /// Whether it waits in the low lane.
+    pub low: bool,
+}
+
+/// A release of an endpoint's workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The first is 1.
+    pub number: u32,
+    /// Since when it is the latest one.
+    pub since: Timestamp,
 }
 
 /// An API key; the key itself is shown once and never kept.

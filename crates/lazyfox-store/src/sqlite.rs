@@ -24,8 +24,8 @@ use crate::engine::Rows as _;
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
     Heartbeat, HolderEvent, Key, LeaseMs, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts,
-    Purged, Query, Redelivery, Renewed, Settlement, Store, StoreError, Submitted, Survey,
-    WebhookSecret,
+    Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError, Submitted,
+    Survey, WebhookSecret,
 };
 
 /// The database's name within the data directory.
@@ -246,6 +246,12 @@ impl Store for SqliteStore {
         self.writer.call(None, 0, |engine| Ok(engine.survey()))
     }
 
+    fn place(&self, endpoint: &EndpointId, job: JobId) -> Answer<'_, Option<Place>> {
+        let endpoint = endpoint.clone();
+        self.writer
+            .call(None, 0, move |engine| engine.place(&endpoint, job))
+    }
+
     fn prune(&self, now: Timestamp, limit: usize) -> Answer<'_, usize> {
         self.writer
             .call(Some(now), 0, move |engine| engine.prune(now, limit))
@@ -298,6 +304,29 @@ impl Store for SqliteStore {
                 .rows
                 .add_webhook_secret(&endpoint, &secret, previous_until)
         })
+    }
+
+    fn release(
+        &self,
+        endpoint: &EndpointId,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Answer<'_, Release> {
+        let endpoint = endpoint.clone();
+        self.writer.call(Some(now), 0, move |engine| {
+            engine.release(&endpoint, &fingerprint, now)
+        })
+    }
+
+    fn set_override(&self, endpoint: &EndpointId, settings: Option<String>) -> Answer<'_, ()> {
+        let endpoint = endpoint.clone();
+        self.writer.call(None, 0, move |engine| {
+            engine.rows.set_override(&endpoint, settings.as_deref())
+        })
+    }
+
+    fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>> {
+        Box::pin(self.readers.overrides())
     }
 
     fn keys(&self) -> Answer<'_, Vec<Key>> {

@@ -10,7 +10,7 @@ use lazyfox_core::time::Timestamp;
 
 use super::open::OpenDeliveries;
 use super::{Result, Rows, Seq};
-use crate::{LeaseMs, Survey};
+use crate::{LeaseMs, PLACES_COUNTED, Place, Survey};
 
 #[derive(Default)]
 pub(crate) struct Index {
@@ -27,7 +27,7 @@ pub(crate) struct Index {
 
 #[derive(Default)]
 struct Queue {
-    /// Place to the time since which the job waits.
+    /// Cursor to the time since which the job waits.
     normal: BTreeMap<Seq, Timestamp>,
     low: BTreeMap<Seq, Timestamp>,
     running: u64,
@@ -36,12 +36,12 @@ struct Queue {
 
 /// Which lane a search stands in, and after which place.
 #[derive(Clone, Copy)]
-pub(crate) enum Place {
+pub(crate) enum Cursor {
     Normal(Seq),
     Low(Seq),
 }
 
-impl Place {
+impl Cursor {
     /// Behind all that waits in the same lane.
     pub(crate) fn lanes_end(self) -> Self {
         match self {
@@ -160,25 +160,47 @@ impl Index {
     pub(crate) fn next_waiting(
         &self,
         endpoint: &EndpointId,
-        after: Option<Place>,
-    ) -> Option<(Place, Seq)> {
+        after: Option<Cursor>,
+    ) -> Option<(Cursor, Seq)> {
         let queue = self.queues.get(endpoint)?;
         let normal_from = match after {
             None => Some(0),
-            Some(Place::Normal(seq)) => Some(seq + 1),
-            Some(Place::Low(_)) => None,
+            Some(Cursor::Normal(seq)) => Some(seq + 1),
+            Some(Cursor::Low(_)) => None,
         };
         if let Some(from) = normal_from
             && let Some((&seq, _)) = queue.normal.range(from..).next()
         {
-            return Some((Place::Normal(seq), seq));
+            return Some((Cursor::Normal(seq), seq));
         }
         let low_from = match after {
-            None | Some(Place::Normal(_)) => 0,
-            Some(Place::Low(seq)) => seq + 1,
+            None | Some(Cursor::Normal(_)) => 0,
+            Some(Cursor::Low(seq)) => seq + 1,
         };
         let (&seq, _) = queue.low.range(low_from..).next()?;
-        Some((Place::Low(seq), seq))
+        Some((Cursor::Low(seq), seq))
+    }
+
+    /// Where a job stands, if it waits.
+    pub(crate) fn place(&self, seq: Seq, job: &Job) -> Option<Place> {
+        let queue = self.queues.get(&job.endpoint)?;
+        let low = job.terms.low_priority;
+        let (lane, before) = if low {
+            (&queue.low, queue.normal.len())
+        } else {
+            (&queue.normal, 0)
+        };
+        if !lane.contains_key(&seq) {
+            return None;
+        }
+        // One more than is told, to know whether there is more.
+        let uncounted = (PLACES_COUNTED + 1).saturating_sub(before);
+        let ahead = before + lane.range(..seq).take(uncounted).count();
+        Some(Place {
+            ahead: ahead.min(PLACES_COUNTED) as u64,
+            at_least: ahead > PLACES_COUNTED,
+            low,
+        })
     }
 
     pub(crate) fn running(&self, seq: Seq) -> Option<Job> {

@@ -5,7 +5,7 @@ use lazyfox_core::job::{self, Event, Job, Step};
 use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 
-use super::index::Place;
+use super::index::Cursor;
 use super::{Engine, Result, Rows, Seq};
 use crate::{Ask, Change, Handout, Heartbeat, HolderEvent, Leased, Renewed, StoreError};
 
@@ -36,15 +36,15 @@ impl<R: Rows> Engine<R> {
         let mut damage = None;
         while leased.handouts.len() < ask.most() && bytes < HANDOUT_BYTES && skipped < SKIPPED_MAX {
             let waits = leased.handouts.len() >= ask.count;
-            let Some((place, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
+            let Some((cursor, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
                 break;
             };
             // Those of the low lane would wait behind others each time, and the one that ends its worker
             // before it is known to have begun would never be the first.
-            if waits && from.is_some_and(|from: Place| from.is_of_other_lane(place)) {
+            if waits && from.is_some_and(|from: Cursor| from.is_of_other_lane(cursor)) {
                 break;
             }
-            from = Some(place);
+            from = Some(cursor);
             match self.turn(seq, ask, waits, now) {
                 Ok(Turn::Goes(out)) => {
                     let (step, mut handout) = *out;

@@ -107,6 +107,10 @@ impl Readers {
             .await
     }
 
+    pub(super) async fn overrides(&self) -> Result<Vec<(EndpointId, String)>> {
+        self.pool.with(rows::overrides).await
+    }
+
     pub(super) async fn keys(&self) -> Result<Vec<Key>> {
         self.pool.with(rows::keys).await
     }

@@ -2,6 +2,7 @@
 
 mod deaths;
 mod deliveries;
+mod endpoints;
 mod keys;
 mod read;
 
@@ -13,11 +14,12 @@ use lazyfox_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 pub(super) use self::deliveries::{deliveries, outgoing, webhook_secrets};
+pub(super) use self::endpoints::overrides;
 pub(super) use self::keys::keys;
 use self::read::{COLUMNS, job_of, ms};
 pub(super) use self::read::{Load, list, load};
 use crate::engine::{DeliveryRow, Forgettable, Result, Rows, Seq};
-use crate::{Due, Key, NewJob, Settlement, StoreError, WebhookSecret};
+use crate::{Due, Key, NewJob, Release, Settlement, StoreError, WebhookSecret};
 
 /// The writer's connection. A transaction begins with the first write of a group.
 pub(super) struct SqlRows {
@@ -444,6 +446,23 @@ impl Rows for SqlRows {
         previous_until: Timestamp,
     ) -> Result<()> {
         self.insert_secret(endpoint, secret, previous_until)
+    }
+
+    fn release(&mut self, endpoint: &EndpointId) -> Result<Option<(Release, [u8; 32])>> {
+        self.select_release(endpoint)
+    }
+
+    fn set_release(
+        &mut self,
+        endpoint: &EndpointId,
+        release: Release,
+        fingerprint: &[u8; 32],
+    ) -> Result<()> {
+        self.write_release(endpoint, release, fingerprint)
+    }
+
+    fn set_override(&mut self, endpoint: &EndpointId, settings: Option<&str>) -> Result<()> {
+        self.write_override(endpoint, settings)
     }
 
     fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {

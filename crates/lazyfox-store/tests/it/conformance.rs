@@ -3,16 +3,20 @@
 mod chunks;
 mod deliveries;
 mod delivery_lists;
+mod endpoints;
 mod events;
 mod keeping;
 mod keys;
 mod lease;
 mod lists;
 mod outbox;
+mod places;
+mod poison;
 mod redelivery;
 mod secrets;
 mod submit;
 mod time;
+mod waiting;
 
 use crate::world;
 
@@ -67,6 +71,27 @@ on_every_store! {
         a_lost_worker_gives_back_all_its_jobs
         an_evicted_job_is_not_blamed
         a_dead_worker_changes_nothing_of_others;
+    waiting:
+        what_goes_out_beyond_what_was_asked_for_waits
+        what_may_end_soon_waits_in_the_queue
+        what_waits_is_of_the_lane_of_the_one_before
+        a_worker_begins_with_what_waits_in_it
+        an_end_says_since_when_it_ran
+        a_sign_of_life_renews_what_waits_behind_what_it_names
+        a_sign_of_life_tells_what_has_begun
+        a_loss_costs_only_what_had_begun
+        what_is_known_to_have_begun_is_to_blame
+        where_nothing_is_known_the_first_is_to_blame
+        an_eviction_costs_nothing_wherever_a_job_is
+        a_poll_without_what_waited_has_lost_it;
+    poison:
+        a_job_that_kills_its_workers_fails_with_the_evidence
+        a_quiet_loss_ends_the_row
+        a_retry_begins_a_new_row_of_deaths;
+    places:
+        a_place_is_how_many_go_out_before
+        only_what_waits_has_a_place
+        far_behind_a_place_is_not_counted_to_the_end;
     time:
         a_lease_that_runs_out_is_a_lost_worker
         a_run_ends_at_its_execution_timeout
@@ -137,6 +162,9 @@ on_every_store! {
         the_newest_secret_is_first_and_the_one_before_ends
         secrets_made_in_one_moment_are_told_apart
         endpoints_have_secrets_of_their_own;
+    endpoints:
+        a_release_is_the_same_until_another_comes
+        changed_settings_are_kept_until_they_are_taken_back;
     keys:
         keys_are_kept_and_listed_by_age
         a_key_is_revoked_once

@@ -18,13 +18,14 @@ use lazyfox_core::policy::Terms;
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::sqlite::{DATABASE, SqliteStore};
 use lazyfox_store::{
-    Access, Delivery, DeliveryQuery, Due, Key, Query, Settlement, Store, WebhookSecret,
+    Access, Ask, Delivery, DeliveryQuery, Due, Extra, Key, Query, Settlement, Store, Survey,
+    WebhookSecret,
 };
 use tempfile::TempDir;
 
 use crate::world::*;
 
-const NEWEST: u32 = 2;
+const NEWEST: u32 = 3;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -66,6 +67,7 @@ async fn story(store: &dyn Store) {
     story_of_deliveries(store).await;
     story_of_jobs(store).await;
     story_of_secrets_and_keys(store).await;
+    story_of_workers(store).await;
 }
 
 async fn story_of_jobs(store: &dyn Store) {
@@ -177,6 +179,49 @@ async fn story_of_deliveries(store: &dyn Store) {
     tried(&other, 0, again, refused).await;
 }
 
+/// Job 13 killed two workers and 14 one; 15 runs, and 16 waits inside its worker.
+async fn story_of_workers(store: &dyn Store) {
+    let on = "workers";
+    let patient = Terms {
+        retries_max: limits::RETRIES_MAX,
+        ..terms()
+    };
+    submit(store, job_with(id(13), on, patient)).await;
+    for (by, how) in [
+        ("w5", "was killed; its last output: a\n\\n\nb"),
+        ("w6", "left"),
+    ] {
+        assert_eq!(take_on(store, on, by, 1, 5_000).await, [id(13)]);
+        let gone = store.apply_to_held(&worker(by), gone(how, true), at(5_010));
+        gone.await.unwrap();
+    }
+    submit(store, job_with(id(14), on, patient)).await;
+    assert_eq!(take_on(store, on, "w7", 1, 5_020).await, [id(14)]);
+    let gone = store.apply_to_held(&worker("w7"), gone("ran out of memory", true), at(5_030));
+    gone.await.unwrap();
+    for n in [15, 16] {
+        submit(store, job_with(id(n), on, terms())).await;
+    }
+    // 14 is not for this one.
+    let ask = Ask {
+        extra: Extra {
+            count: 1,
+            ..Extra::default()
+        },
+        ..ask(on, "w7", 1)
+    };
+    let out = store.lease(ask, at(5_040)).await.unwrap().handouts;
+    assert_eq!(out.len(), 2);
+    for (fingerprint, ms) in [(1, 10), (2, 5_050)] {
+        let released = store.release(&endpoint(on), [fingerprint; 32], at(ms));
+        released.await.unwrap();
+    }
+    for on in [on, "without-jobs"] {
+        let settings = Some(format!("{{\"workers_max\": {}.0}}", on.len()));
+        store.set_override(&endpoint(on), settings).await.unwrap();
+    }
+}
+
 async fn story_of_secrets_and_keys(store: &dyn Store) {
     for (n, on) in [(1, "a"), (2, "a"), (3, "other_endpoint-2")] {
         let secret = WebhookSecret {
@@ -231,6 +276,7 @@ async fn describe(dir: &Path) -> String {
     let next = outbox(&store, 0).await.next;
     writeln!(text, "first delivery due at {next}").unwrap();
     describe_keys(&store, &mut text).await;
+    describe_endpoints(&store, &surveys, &mut text).await;
     let known = store.submit(keyed(job(99), "order 3", 3), now).await;
     writeln!(text, "the request of order 3 again: {known:?}").unwrap();
     for survey in &surveys {
@@ -314,6 +360,19 @@ async fn describe_keys(store: &dyn Store, text: &mut String) {
              made {created_at}, revoked {revoked_at:?}"
         )
         .unwrap();
+    }
+}
+
+/// Earlier formats knew nothing of it, and say nothing.
+async fn describe_endpoints(store: &dyn Store, surveys: &[Survey], text: &mut String) {
+    for Survey { endpoint, .. } in surveys {
+        let release = store.release(endpoint, [2; 32], at(60_000)).await.unwrap();
+        if release.number > 1 {
+            writeln!(text, "{endpoint} is at {release:?}").unwrap();
+        }
+    }
+    for (endpoint, settings) in store.overrides().await.unwrap() {
+        writeln!(text, "changed settings of {endpoint}: {settings}").unwrap();
     }
 }
 

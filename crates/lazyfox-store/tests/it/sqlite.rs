@@ -9,6 +9,7 @@ mod key_file;
 mod migrations;
 mod no_room;
 mod opening;
+mod workers;
 
 use std::path::Path;
 

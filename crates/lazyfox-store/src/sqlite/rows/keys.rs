@@ -48,7 +48,7 @@ fn named<T: Copy>(table: &[(T, &str)], name: &str) -> Result<T> {
         .ok_or_else(|| StoreError::Corrupt(format!("unknown name {name}")))
 }
 
-fn endpoint(name: &str) -> Result<EndpointId> {
+pub(super) fn endpoint_of(name: &str) -> Result<EndpointId> {
     name.parse()
         .map_err(|_| StoreError::Corrupt(format!("{name} is not an endpoint's name")))
 }
@@ -115,7 +115,7 @@ pub(in crate::sqlite) fn keys(connection: &Connection) -> Result<Vec<Key>> {
             .map(|names| {
                 names
                     .split_whitespace()
-                    .map(endpoint)
+                    .map(endpoint_of)
                     .collect::<Result<_>>()
             })
             .transpose()?;
@@ -136,7 +136,7 @@ pub(super) fn counters(connection: &Connection) -> Result<Vec<(EndpointId, Count
         };
         let (name, counter, value) = read().map_err(unavailable)?;
         counters.push((
-            endpoint(&name)?,
+            endpoint_of(&name)?,
             named(&COUNTERS, &counter)?,
             value.cast_unsigned(),
         ));

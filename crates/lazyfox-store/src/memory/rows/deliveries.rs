@@ -137,7 +137,7 @@ impl MapRows {
         })
     }
 
-    pub(super) fn outgoing(&self, number: u64, parts: Parts) -> Option<Outgoing> {
+    pub(in crate::memory) fn outgoing(&self, number: u64, parts: Parts) -> Option<Outgoing> {
         let (row, _) = self.deliveries.rows.get(&number)?;
         if row.state != State::Pending {
             return None;
@@ -151,7 +151,7 @@ impl MapRows {
         })
     }
 
-    pub(super) fn list_deliveries(&self, query: &DeliveryQuery) -> DeliveryPage {
+    pub(in crate::memory) fn list_deliveries(&self, query: &DeliveryQuery) -> DeliveryPage {
         let mut page = DeliveryPage::default();
         let mut next = None;
         // No job has the number 0.
