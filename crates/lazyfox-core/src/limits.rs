@@ -154,4 +154,10 @@ pub const OPEN_FILES_MAX: u64 = 1_048_576;
 /// Most that can be configured to be kept of an endpoint's logs, in MiB.
 pub const LOGS_MIB_MAX: u64 = 1024 * 1024;
 
+/// Workers beyond the maximum while a newer release rolls out, unless configured.
+pub const SURGE: u32 = 1;
+/// Starts that fail one after the other until no more are tried, unless configured: with the pauses
+/// between them that is some 20 minutes, longer than a restart of what they need takes.
+pub const GIVE_UP_AFTER: u32 = 8;
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;

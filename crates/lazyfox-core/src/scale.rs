@@ -1,21 +1,44 @@
 //! How many workers an endpoint should have. A pure function of what waits, who is there, and the
-//! settings; the pass that calls it logs the decision with these inputs.
+//! settings, which says why; the pass that calls it logs the decision with its reason.
+//!
+//! [`plan`] puts the parts together in the order in which they overrule each other: `wanted` is what the
+//! scaler asks for, `rollout` what the change to a newer release asks for on top, `starts` what earlier
+//! failures leave of it, and `leaves` says who goes.
+
+mod census;
+mod leaves;
+mod reason;
+mod rollout;
+mod starts;
+mod wanted;
 
 use crate::id::WorkerId;
 use crate::limits;
 use crate::time::Timestamp;
+
+use self::census::Census;
+use self::rollout::Rollout;
+use self::starts::Attempt;
+
+pub use self::reason::Reason;
+pub use self::starts::{Starts, hold_off_ms};
 
 /// How an endpoint scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Workers that are always kept.
     pub workers_min: u32,
-    /// Workers that are never exceeded; 0 pauses the endpoint.
+    /// Workers that are never exceeded, except by `surge`; 0 pauses the endpoint.
     pub workers_max: u32,
     /// What makes it grow.
     pub scaler: Scaler,
     /// How long a worker without work stays.
     pub idle_timeout_ms: u64,
+    /// Workers beyond the maximum while there are some of an older release, so that each is replaced
+    /// before it goes. With 0, or without room, one has to go first.
+    pub surge: u32,
+    /// Starts that failed one after the other after which no more are tried; 0 is never.
+    pub give_up_after: u32,
 }
 
 /// What makes an endpoint grow beyond its first worker.
@@ -56,6 +79,10 @@ pub struct Member {
     pub started_at: Timestamp,
     /// What it does.
     pub phase: Phase,
+    /// It runs an older release than the one that a start would run now.
+    pub outdated: bool,
+    /// Jobs that it takes at once; 1 where that is not known.
+    pub slots: u32,
 }
 
 /// What a worker does.
@@ -70,164 +97,129 @@ pub enum Phase {
         since: Timestamp,
     },
     /// Holds a job.
-    Busy,
+    Busy {
+        /// Since when, or at least since it was last free: one that is stuck has the earliest time.
+        since: Timestamp,
+    },
     /// Is asked to stop; takes no jobs, but exists and counts against the maximum.
     Stopping,
 }
 
-/// What to do now.
+/// How many more workers there is room for, in GPUs for instance; `None` where nothing limits them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room(pub Option<u32>);
+
+impl Room {
+    /// No such limit.
+    pub const UNLIMITED: Self = Self(None);
+
+    fn of(self, workers: u32) -> u32 {
+        self.0.map_or(workers, |room| workers.min(room))
+    }
+}
+
+/// What to do now, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Workers to start.
     pub start: u32,
-    /// Workers to stop, all idle.
-    pub stop: Vec<WorkerId>,
+    /// Workers that are to get no more jobs and to stop as soon as they hold none. All are idle, except
+    /// for outdated ones that would never be idle because more jobs wait than can be taken.
+    pub stop: Vec<Leave>,
+    /// Workers that there should be, within minimum and maximum.
+    pub want: u32,
+    /// Of those that should be started now, how many there is no room for.
+    pub throttled: u32,
+    /// Why so many are started, or why none is.
+    pub reason: Reason,
     /// When time alone will change the plan.
     pub again_at: Timestamp,
 }
 
-/// Decides. `hold_until` is when a start may be tried again after starts that failed.
+/// A worker that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// Who.
+    pub worker: WorkerId,
+    /// Why.
+    pub why: Reason,
+}
+
+/// Decides.
+///
+/// `starts` are those of the current release. `room` is what is left beside all workers that exist, those
+/// that are stopping included. Where several endpoints share it, a place that one of them gave up for a
+/// newer release should be offered to that endpoint first.
 #[must_use]
 pub fn plan(
     demand: &Demand,
     fleet: &[Member],
     settings: &Settings,
-    hold_until: Option<Timestamp>,
+    starts: &Starts,
+    room: Room,
     now: Timestamp,
 ) -> Plan {
-    let here = count(fleet, |phase| !matches!(phase, Phase::Stopping));
-    let (want, look_again_at) = wanted(demand, fleet, settings, here, now);
-    let mut again_at = look_again_at;
+    let census = Census::of(fleet);
+    let wanted = wanted::wanted(demand, &census, settings, now);
+    let attempt = starts.attempt(settings.give_up_after, census.current.starting, now);
+    let rollout = Rollout::of(demand, &census, settings, &wanted);
 
-    let want = want.clamp(
-        settings.workers_min.min(settings.workers_max),
-        settings.workers_max,
-    );
-    let room = settings.workers_max.saturating_sub(size(fleet.len()));
-    let mut start = want.saturating_sub(here).min(room);
-    if start > 0
-        && let Some(hold_until) = hold_until.filter(|&until| until > now)
-    {
-        start = 0;
-        again_at = again_at.min(hold_until);
+    let missing = wanted.count.saturating_sub(census.serving());
+    let asked = missing.saturating_add(rollout.replacements);
+    let places = most(settings, census.any_outdated).saturating_sub(census.total);
+    let allowed = attempt.of(asked.min(places));
+    let start = room.of(allowed);
+
+    let reason = if asked == 0 || (start > 0 && missing > 0) {
+        wanted.reason
+    } else if start > 0 {
+        Reason::Rollout {
+            outdated: census.outdated.serving(),
+        }
+    } else if let Some(reason) = attempt.refusal(now) {
+        reason
+    } else if places == 0 {
+        Reason::AtMaximum {
+            max: settings.workers_max,
+        }
+    } else {
+        Reason::NoRoom { missing: allowed }
+    };
+
+    let blocked = asked > 0 && start == 0 && attempt == Attempt::Free;
+    let (stop, next_idle_at) = leaves::Leaves {
+        demand,
+        census: &census,
+        settings,
+        want: wanted.count,
+        failing: starts.failed_in_a_row > 0,
+        gives_way: blocked && rollout.may_give_way,
+        now,
     }
-
-    let (stop, next_idle_at) = stops(demand, fleet, settings, want, here, now);
+    .of(fleet);
+    let held_until = if asked > 0 {
+        attempt.again_at()
+    } else {
+        Timestamp::NEVER
+    };
     Plan {
         start,
         stop,
-        again_at: again_at.min(next_idle_at),
+        want: wanted.count,
+        throttled: allowed.min(missing).saturating_sub(start),
+        reason,
+        again_at: wanted.again_at.min(held_until).min(next_idle_at),
     }
 }
 
-/// How many workers the scaler asks for, before the bounds, and when that changes by itself.
-fn wanted(
-    demand: &Demand,
-    fleet: &[Member],
-    settings: &Settings,
-    here: u32,
-    now: Timestamp,
-) -> (u32, Timestamp) {
-    match settings.scaler {
-        Scaler::RequestCount { per_worker } => {
-            let jobs = demand.queued.saturating_add(demand.running);
-            let want = jobs.div_ceil(u64::from(per_worker.max(1)));
-            (u32::try_from(want).unwrap_or(u32::MAX), Timestamp::NEVER)
-        }
-        Scaler::QueueDelay { ms } => {
-            let Some(oldest) = demand.oldest_queued_at.filter(|_| demand.queued > 0) else {
-                return (
-                    count(fleet, |phase| matches!(phase, Phase::Busy)),
-                    Timestamp::NEVER,
-                );
-            };
-            if here == 0 {
-                return (1, Timestamp::NEVER);
-            }
-            // Each worker that is starting or idle will take one of the waiting jobs.
-            let coming = count(fleet, |phase| {
-                matches!(phase, Phase::Starting | Phase::Idle { .. })
-            });
-            if u64::from(coming) >= demand.queued {
-                return (here, Timestamp::NEVER);
-            }
-            // One step per delay: from the wait of the oldest job, and from the last start.
-            let last_start = fleet
-                .iter()
-                .map(|member| member.started_at)
-                .max()
-                .unwrap_or(oldest);
-            let due = oldest.max(last_start).plus_ms(ms.max(1));
-            if due <= now {
-                (here.saturating_add(1), now.plus_ms(ms.max(1)))
-            } else {
-                (here, due)
-            }
-        }
-    }
-}
-
-/// Idle workers to stop, and when the next one's idle time will be over.
-fn stops(
-    demand: &Demand,
-    fleet: &[Member],
-    settings: &Settings,
-    want: u32,
-    here: u32,
-    now: Timestamp,
-) -> (Vec<WorkerId>, Timestamp) {
-    let mut idle: Vec<(Timestamp, &Member)> = fleet
-        .iter()
-        .filter_map(|member| match member.phase {
-            Phase::Idle { since } => Some((since, member)),
-            Phase::Starting | Phase::Busy | Phase::Stopping => None,
-        })
-        .collect();
-    idle.sort_by(|a, b| (a.0, &a.1.worker).cmp(&(b.0, &b.1.worker)));
-
-    let floor = settings.workers_min.min(settings.workers_max).max(want);
-    let mut over_max = here.saturating_sub(settings.workers_max);
-    let mut spare = here.saturating_sub(floor);
-    // A job that waits will be taken by an idle worker in a moment; low ones too.
-    let work_waits = demand.queued > 0 || demand.queued_low > 0;
-
-    let mut stop = Vec::new();
-    let mut next_idle_at = Timestamp::NEVER;
-    for (since, member) in idle {
-        let idle_until = since.plus_ms(settings.idle_timeout_ms);
-        if over_max > 0 {
-            over_max -= 1;
-            spare = spare.saturating_sub(1);
-            stop.push(member.worker.clone());
-        } else if spare > 0 && !work_waits {
-            spare -= 1;
-            if idle_until <= now {
-                stop.push(member.worker.clone());
-            } else {
-                next_idle_at = next_idle_at.min(idle_until);
-            }
-        }
-    }
-    (stop, next_idle_at)
-}
-
-fn count(fleet: &[Member], is: impl Fn(&Phase) -> bool) -> u32 {
-    size(fleet.iter().filter(|member| is(&member.phase)).count())
-}
-
-fn size(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// Pauses between starts that fail one after the other: 5 s, 15 s, 1 min, then every 5 min.
-#[must_use]
-pub fn hold_off_ms(failures_in_a_row: u32) -> u64 {
-    match failures_in_a_row {
-        0 => 0,
-        1 => 5_000,
-        2 => 15_000,
-        3 => 60_000,
-        _ => 300_000,
+/// How many workers may exist at most.
+fn most(settings: &Settings, any_outdated: bool) -> u32 {
+    let max = settings.workers_max;
+    // A paused endpoint replaces nobody.
+    if any_outdated && max > 0 {
+        max.saturating_add(settings.surge)
+    } else {
+        max
     }
 }
 
@@ -240,6 +232,8 @@ impl Default for Settings {
                 ms: u64::from(limits::SCALER_VALUE) * 1000,
             },
             idle_timeout_ms: limits::IDLE_TIMEOUT_MS,
+            surge: limits::SURGE,
+            give_up_after: limits::GIVE_UP_AFTER,
         }
     }
 }

@@ -37,8 +37,7 @@ struct State {
 
 #[derive(Default)]
 struct Starts {
-    failed_in_a_row: u32,
-    hold_until: Option<Timestamp>,
+    failed: scale::Starts,
     last_failure: Option<String>,
 }
 
@@ -293,10 +292,10 @@ impl Fleet {
     pub fn start_failed(&self, endpoint: &EndpointId, why: String, now: Timestamp) -> u32 {
         let mut state = self.state();
         let starts = state.starts.entry(endpoint.clone()).or_default();
-        starts.failed_in_a_row += 1;
-        starts.hold_until = Some(now.plus_ms(scale::hold_off_ms(starts.failed_in_a_row)));
+        starts.failed.failed_in_a_row += 1;
+        starts.failed.last_failed_at = Some(now);
         starts.last_failure = Some(why);
-        starts.failed_in_a_row
+        starts.failed.failed_in_a_row
     }
 
     /// Starts may be tried again at once: the jobs that waited for them have failed.
@@ -304,15 +303,18 @@ impl Fleet {
         self.state().starts.remove(endpoint);
     }
 
-    /// Until when no start is tried, and what went wrong last.
+    /// The endpoint's starts that failed one after the other.
     #[must_use]
-    pub fn hold(&self, endpoint: &EndpointId) -> (Option<Timestamp>, Option<String>) {
+    pub fn failed_starts(&self, endpoint: &EndpointId) -> scale::Starts {
         let state = self.state();
         let starts = state.starts.get(endpoint);
-        (
-            starts.and_then(|starts| starts.hold_until),
-            starts.and_then(|starts| starts.last_failure.clone()),
-        )
+        starts.map(|starts| starts.failed).unwrap_or_default()
+    }
+
+    /// Why the last of them failed.
+    #[must_use]
+    pub fn last_failure(&self, endpoint: &EndpointId) -> Option<String> {
+        self.state().starts.get(endpoint)?.last_failure.clone()
     }
 
     /// Whether a worker of the endpoint that is to stay has asked for work.
@@ -336,6 +338,8 @@ impl Fleet {
                 worker: worker.clone(),
                 started_at: entry.started_at,
                 phase: entry.phase(holders.contains(worker)),
+                outdated: false,
+                slots: 1,
             })
             .collect();
         members.sort_by(|a, b| a.worker.cmp(&b.worker));
@@ -358,14 +362,14 @@ impl Fleet {
             match entry.phase(holders.contains(worker)) {
                 Phase::Starting => count.initializing += 1,
                 Phase::Idle { .. } => count.idle += 1,
-                Phase::Busy => count.running += 1,
+                Phase::Busy { .. } => count.running += 1,
                 Phase::Stopping => {}
             }
         }
         if state
             .starts
             .get(endpoint)
-            .is_some_and(|starts| starts.failed_in_a_row > 0)
+            .is_some_and(|starts| starts.failed.failed_in_a_row > 0)
         {
             count.unhealthy += 1;
         }

@@ -41,7 +41,7 @@ pub(super) async fn health(
     let mut object = Object::new();
     object.raw("jobs", &jobs(survey.as_ref()).into_bytes());
     object.raw("workers", &workers.into_bytes());
-    if let (_, Some(why)) = app.fleet.hold(&endpoint) {
+    if let Some(why) = app.fleet.last_failure(&endpoint) {
         object.string("lastStartFailure", &why);
     }
     Ok(object.into_response())

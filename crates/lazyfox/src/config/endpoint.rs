@@ -36,6 +36,8 @@ pub(super) struct EndpointTable {
     scaler: Option<ScalerKind>,
     scaler_value: Option<u32>,
     idle_timeout_s: Option<u64>,
+    surge: Option<u32>,
+    give_up_after: Option<u32>,
     init_timeout_s: Option<u64>,
     execution_timeout_s: Option<u64>,
     ttl_s: Option<u64>,
@@ -87,6 +89,8 @@ impl EndpointTable {
             scaler: self.scaler.or(below.scaler),
             scaler_value: self.scaler_value.or(below.scaler_value),
             idle_timeout_s: self.idle_timeout_s.or(below.idle_timeout_s),
+            surge: self.surge.or(below.surge),
+            give_up_after: self.give_up_after.or(below.give_up_after),
             init_timeout_s: self.init_timeout_s.or(below.init_timeout_s),
             execution_timeout_s: self.execution_timeout_s.or(below.execution_timeout_s),
             ttl_s: self.ttl_s.or(below.ttl_s),
@@ -129,6 +133,13 @@ impl EndpointTable {
             },
             ScalerKind::RequestCount => Scaler::RequestCount { per_worker: value },
         };
+        let give_up_after = need("give_up_after", self.give_up_after)?;
+        let fail_after_starts = need("fail_after_starts", self.fail_after_starts)?;
+        ensure!(
+            give_up_after == 0 || fail_after_starts <= give_up_after,
+            "fail_after_starts is {fail_after_starts}, which is never reached: give_up_after is \
+             {give_up_after}"
+        );
         const WEEK_S: u64 = limits::TTL_MS_MAX / 1000;
         let execution_timeout_s =
             within("execution_timeout_s", self.execution_timeout_s, 0, WEEK_S)?;
@@ -163,11 +174,13 @@ impl EndpointTable {
                 workers_max,
                 scaler,
                 idle_timeout_ms: within("idle_timeout_s", self.idle_timeout_s, 0, 3600)? * 1000,
+                surge: need("surge", self.surge)?,
+                give_up_after,
             },
             defaults,
             lease_ms: within("lease_s", self.lease_s, limits::LEASE_MS_MIN / 1000, 3600)? * 1000,
             init_timeout_ms: within("init_timeout_s", self.init_timeout_s, 1, 86_400)? * 1000,
-            fail_after_starts: need("fail_after_starts", self.fail_after_starts)?,
+            fail_after_starts,
             webhooks: self.webhook.finish()?,
         })
     }

@@ -114,6 +114,10 @@ fn wrong_values_name_key_value_and_range() {
         ),
         ("[endpoints.a]\ncommand = []", "command is empty"),
         (
+            "[endpoints.a]\nfail_after_starts = 9",
+            "fail_after_starts is 9, which is never reached: give_up_after is 8",
+        ),
+        (
             "[endpoints.serverless]",
             "endpoints.serverless: the name is reserved",
         ),

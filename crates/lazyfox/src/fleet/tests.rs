@@ -151,10 +151,13 @@ fn failed_starts_hold_the_next_one_off_until_a_worker_asks_for_work() {
     let fleet = Fleet::default();
     assert_eq!(fleet.start_failed(&endpoint(), "boom".to_owned(), START), 1);
     assert_eq!(fleet.start_failed(&endpoint(), "boom".to_owned(), START), 2);
-    assert_eq!(
-        fleet.hold(&endpoint()),
-        (Some(at(15_000)), Some("boom".to_owned()))
-    );
+    let failed = scale::Starts {
+        failed_in_a_row: 2,
+        last_failed_at: Some(START),
+    };
+    assert_eq!(fleet.failed_starts(&endpoint()), failed);
+    assert_eq!(fleet.last_failure(&endpoint()).as_deref(), Some("boom"));
     fleet.polled(&endpoint(), &worker("w"), None, START);
-    assert_eq!(fleet.hold(&endpoint()), (None, None));
+    assert_eq!(fleet.failed_starts(&endpoint()), scale::Starts::default());
+    assert_eq!(fleet.last_failure(&endpoint()), None);
 }

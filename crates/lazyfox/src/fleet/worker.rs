@@ -75,7 +75,9 @@ impl Worker {
         if self.retired.is_some() {
             Phase::Stopping
         } else if holds || !self.let_go.is_empty() {
-            Phase::Busy
+            Phase::Busy {
+                since: self.free_since,
+            }
         } else if self.first_poll_at.is_none() {
             Phase::Starting
         } else {

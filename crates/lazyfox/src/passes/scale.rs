@@ -2,7 +2,7 @@
 
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::limits;
-use lazyfox_core::scale::{self, Demand};
+use lazyfox_core::scale::{self, Demand, Leave, Room};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::{StoreError, Survey};
 
@@ -77,19 +77,20 @@ async fn scale_endpoint(
     let demand = survey.map_or(Demand::default(), |survey| survey.demand);
     let holders: Vec<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
     let fleet = app.fleet.members(id, &holders);
-    let (hold_until, _) = app.fleet.hold(id);
-    let plan = scale::plan(&demand, &fleet, &settings.scale, hold_until, now);
+    let starts = app.fleet.failed_starts(id);
+    let room = Room::UNLIMITED;
+    let plan = scale::plan(&demand, &fleet, &settings.scale, &starts, room, now);
     if plan.start > 0 || !plan.stop.is_empty() {
         tracing::info!(
             endpoint.id = %id, start = plan.start, stop = plan.stop.len(),
             queued = demand.queued, running = demand.running, workers = fleet.len(),
-            "scaling"
+            reason = plan.reason.as_str(), why = %plan.reason, "scaling"
         );
     }
-    for worker in &plan.stop {
+    for Leave { worker, why } in &plan.stop {
         // It gets no more jobs from here on; when a later look finds it holding none, it is asked to
         // stop. A job that it took in between is thus never hit.
-        app.fleet.retire(worker, "idle");
+        app.fleet.retire(worker, &why.to_string());
         app.wakes.scale.notify_one();
     }
     for _ in 0..plan.start {
