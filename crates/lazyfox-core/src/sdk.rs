@@ -106,6 +106,19 @@ pub struct Abilities {
     /// It never takes more than it has slots for. 1.4 to 1.6.2 send a poll too many, 1.7.0 polls without a bound,
     /// 1.7.2 to 1.7.4 take a second batch.
     pub keeps_to_its_slots: bool,
+    /// What says how many slots it has.
+    pub slots_by: SlotsBy,
+}
+
+/// What says how many jobs a worker runs at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotsBy {
+    /// The most jobs that it ever asked for.
+    Batch,
+    /// The polls that it keeps open while there is nothing: one for each slot.
+    Polls,
+    /// It has one, whatever its handler says.
+    One,
 }
 
 impl Abilities {
@@ -123,6 +136,7 @@ impl Abilities {
                     takes_more: false,
                     starts_beside_running: true,
                     keeps_to_its_slots: true,
+                    slots_by: SlotsBy::Batch,
                 };
             }
             None => {
@@ -133,6 +147,7 @@ impl Abilities {
                     takes_more: false,
                     starts_beside_running: true,
                     keeps_to_its_slots: true,
+                    slots_by: SlotsBy::Batch,
                 };
             }
         };
@@ -146,6 +161,13 @@ impl Abilities {
             starts_beside_running: !(v(1, 7, 2)..=v(1, 9, 0)).contains(&version),
             keeps_to_its_slots: !(v(1, 4, 0)..=v(1, 7, 0)).contains(&version)
                 && !(v(1, 7, 2)..=v(1, 7, 4)).contains(&version),
+            slots_by: if version == v(1, 7, 0) {
+                SlotsBy::One
+            } else if version < v(1, 7, 1) {
+                SlotsBy::Polls
+            } else {
+                SlotsBy::Batch
+            },
         }
     }
 }
@@ -192,34 +214,35 @@ mod tests {
                 it.takes_more,
                 it.starts_beside_running,
                 it.keeps_to_its_slots,
+                it.slots_by == SlotsBy::Batch,
             ]
             .map(u8::from)
         };
-        //                       names idle lists more beside slots
+        //                       names idle lists more beside slots batch
         for (version, expected) in [
-            ("unknown", [0, 0, 0, 0, 1, 1]),
-            ("0.9.12", [0, 0, 0, 0, 1, 1]),
-            ("1.3.7", [0, 1, 0, 0, 1, 1]),
-            ("1.4.0", [0, 1, 0, 0, 1, 0]),
-            ("1.6.2", [0, 1, 0, 0, 1, 0]),
-            ("1.7.0", [0, 0, 0, 0, 1, 0]),
-            ("1.7.1", [0, 0, 1, 1, 1, 1]),
-            ("1.7.2", [0, 1, 1, 1, 0, 0]),
-            ("1.7.3", [0, 1, 1, 1, 0, 0]),
-            ("1.7.4", [0, 1, 1, 1, 0, 0]),
-            ("1.7.5", [0, 1, 1, 1, 0, 1]),
-            ("1.7.11", [0, 1, 1, 1, 0, 1]),
-            ("1.7.12", [0, 0, 1, 1, 0, 1]),
-            ("1.7.13", [0, 0, 1, 1, 0, 1]),
-            ("1.9.0", [0, 0, 1, 1, 0, 1]),
-            ("1.9.1", [0, 0, 1, 1, 1, 1]),
-            ("1.10.0", [0, 0, 1, 1, 1, 1]),
-            ("1.10.1", [1, 1, 1, 1, 1, 1]),
-            ("1.12.0", [1, 1, 1, 1, 1, 1]),
-            ("2.0.0rc2", [1, 1, 1, 0, 1, 1]),
+            ("unknown", [0, 0, 0, 0, 1, 1, 1]),
+            ("0.9.12", [0, 0, 0, 0, 1, 1, 0]),
+            ("1.3.7", [0, 1, 0, 0, 1, 1, 0]),
+            ("1.4.0", [0, 1, 0, 0, 1, 0, 0]),
+            ("1.6.2", [0, 1, 0, 0, 1, 0, 0]),
+            ("1.7.0", [0, 0, 0, 0, 1, 0, 0]),
+            ("1.7.1", [0, 0, 1, 1, 1, 1, 1]),
+            ("1.7.2", [0, 1, 1, 1, 0, 0, 1]),
+            ("1.7.3", [0, 1, 1, 1, 0, 0, 1]),
+            ("1.7.4", [0, 1, 1, 1, 0, 0, 1]),
+            ("1.7.5", [0, 1, 1, 1, 0, 1, 1]),
+            ("1.7.11", [0, 1, 1, 1, 0, 1, 1]),
+            ("1.7.12", [0, 0, 1, 1, 0, 1, 1]),
+            ("1.7.13", [0, 0, 1, 1, 0, 1, 1]),
+            ("1.9.0", [0, 0, 1, 1, 0, 1, 1]),
+            ("1.9.1", [0, 0, 1, 1, 1, 1, 1]),
+            ("1.10.0", [0, 0, 1, 1, 1, 1, 1]),
+            ("1.10.1", [1, 1, 1, 1, 1, 1, 1]),
+            ("1.12.0", [1, 1, 1, 1, 1, 1, 1]),
+            ("2.0.0rc2", [1, 1, 1, 0, 1, 1, 1]),
             // Our own versions are not those of the SDK.
-            ("lazyfox-0.1.0", [1, 1, 1, 0, 1, 1]),
-            ("lazyfox-1.7.0", [1, 1, 1, 0, 1, 1]),
+            ("lazyfox-0.1.0", [1, 1, 1, 0, 1, 1, 1]),
+            ("lazyfox-1.7.0", [1, 1, 1, 0, 1, 1, 1]),
         ] {
             assert_eq!(row(version), expected, "{version}");
         }

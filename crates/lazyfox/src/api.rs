@@ -12,14 +12,18 @@ mod listen;
 mod ping;
 mod query;
 mod read;
+mod reload;
 mod report;
 mod requests;
+mod scaler;
 mod site;
 mod stop;
 mod stream;
 mod submit;
 mod take;
 mod webhook_secret;
+mod why;
+mod workers;
 
 use std::sync::Arc;
 
@@ -76,6 +80,14 @@ pub fn router(app: Arc<App>) -> Router {
             "/v2/{endpoint}/webhook-secret",
             get(webhook_secret::list).post(webhook_secret::make),
         )
+        .route("/v2/{endpoint}/workers", get(workers::workers))
+        .route("/v2/{endpoint}/why/{job}", get(why::why))
+        .route(
+            "/v2/{endpoint}/scaler",
+            get(scaler::scaler).patch(scaler::change),
+        )
+        .route("/v2/{endpoint}/scaler/reset", post(scaler::reset))
+        .route("/admin/reload", post(reload::reload))
         // What workers call.
         .route("/v2/{endpoint}/job-take/{worker}", get(take::take_one))
         .route(

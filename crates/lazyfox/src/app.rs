@@ -13,10 +13,12 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
+use crate::decisions::Decisions;
 use crate::endpoints::Endpoints;
 use crate::fleet::Fleet;
 use crate::keyring::KeyRing;
 use crate::listeners::Listeners;
+use crate::providers::gpus::Inventory;
 use crate::secrets::ServerKey;
 use crate::signing::Signing;
 use crate::wake::Wakes;
@@ -39,6 +41,10 @@ pub struct App {
     pub wakes: Wakes,
     /// The workers, as far as this server knows them.
     pub fleet: Fleet,
+    /// What the scaler decided lately.
+    pub decisions: Decisions,
+    /// The GPUs of this machine.
+    pub gpus: Inventory,
     /// The server's secret.
     pub key: ServerKey,
     /// The API keys.
@@ -79,6 +85,8 @@ impl App {
             clock,
             wakes: Wakes::default(),
             fleet: Fleet::default(),
+            decisions: Decisions::default(),
+            gpus: Inventory::new(config.gpus.names()),
             key,
             keys: KeyRing::default(),
             signing: Signing::default(),
@@ -107,6 +115,21 @@ impl App {
     /// Which deliveries are under way, and which hosts do not answer.
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more worker of the endpoint could be started now.
+    #[must_use]
+    pub fn could_start(&self, endpoint: &EndpointId) -> bool {
+        let Some(settings) = self.endpoint(endpoint).filter(|it| it.run.is_some()) else {
+            return false;
+        };
+        let (starts, _) = self.fleet.starts(endpoint);
+        let throttled = self
+            .decisions
+            .standing(endpoint)
+            .is_some_and(|it| it.throttled > 0);
+        let workers = self.fleet.managed_of(endpoint);
+        starts.failed_in_a_row == 0 && !throttled && workers < settings.scale.workers_max
     }
 
     /// Whether the server is being stopped: no new jobs, no new waits.
@@ -170,9 +193,9 @@ impl App {
             {
                 self.fleet.freed(holder, now);
                 if job.barred.contains(holder) {
-                    self.fleet.must_let_go(holder, job.id, now);
+                    let runs = self.fleet.must_let_go(holder, job.id, now);
                     // A job that can wait again must not wait for a worker that may not have it.
-                    if job.status() != Status::Cancelled {
+                    if runs && job.status() != Status::Cancelled {
                         self.fleet
                             .retire_managed(holder, "its work was taken from it");
                     }

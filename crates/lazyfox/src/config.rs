@@ -31,6 +31,8 @@ pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// What a server needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that this was read from.
+    pub source: Option<PathBuf>,
     /// Address and port to listen on.
     pub listen: String,
     /// Directory of the database and of the workers' files.
@@ -164,8 +166,10 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        Self::parse(&text, directory_of(path))
-            .with_context(|| format!("in the configuration {}", path.display()))
+        let mut config = Self::parse(&text, directory_of(path))
+            .with_context(|| format!("in the configuration {}", path.display()))?;
+        config.source = Some(path.to_path_buf());
+        Ok(config)
     }
 
     /// Reads a text; relative paths in it are relative to `base`.
@@ -271,6 +275,7 @@ impl ServerTable {
         let longest_s = limits::SHUTDOWN_MS_MAX / 1000;
         let shutdown_s = within("server.shutdown_s", self.shutdown_s, 0, longest_s)?;
         Ok(Config {
+            source: None,
             listen: need("listen", self.listen)?,
             data: base.join(need("data", self.data)?),
             store: need("store", self.store)?,

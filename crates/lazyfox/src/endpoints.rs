@@ -1,10 +1,11 @@
-//! The endpoints' settings as they are now: they change while the server runs.
+//! The endpoints' settings as they are now: what the configuration says, and what was changed since.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use lazyfox_core::id::EndpointId;
 
+use crate::changes::Changes;
 use crate::config::Endpoint;
 
 /// All endpoints, by name.
@@ -13,15 +14,38 @@ pub type ByName = BTreeMap<EndpointId, Arc<Endpoint>>;
 /// The settings of all endpoints. Who has got one's keeps it as it was.
 pub struct Endpoints {
     now: RwLock<Arc<ByName>>,
+    parts: Mutex<Parts>,
+}
+
+struct Parts {
+    configured: BTreeMap<EndpointId, Endpoint>,
+    changes: BTreeMap<EndpointId, Changes>,
+}
+
+impl Parts {
+    fn together(&self) -> Arc<ByName> {
+        let together = self.configured.iter().map(|(id, configured)| {
+            let mut settings = configured.clone();
+            if let Some(changes) = self.changes.get(id) {
+                changes.apply(&mut settings);
+            }
+            (id.clone(), Arc::new(settings))
+        });
+        Arc::new(together.collect())
+    }
 }
 
 impl Endpoints {
-    /// These.
+    /// These, unchanged.
     #[must_use]
-    pub fn new(endpoints: BTreeMap<EndpointId, Endpoint>) -> Self {
-        let by_name = endpoints.into_iter().map(|(id, it)| (id, Arc::new(it)));
+    pub fn new(configured: BTreeMap<EndpointId, Endpoint>) -> Self {
+        let parts = Parts {
+            configured,
+            changes: BTreeMap::new(),
+        };
         Self {
-            now: RwLock::new(Arc::new(by_name.collect())),
+            now: RwLock::new(parts.together()),
+            parts: Mutex::new(parts),
         }
     }
 
@@ -37,8 +61,37 @@ impl Endpoints {
         self.all().get(id).cloned()
     }
 
-    /// From now on these.
-    pub fn replace(&self, endpoints: ByName) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(endpoints);
+    /// As the configuration says it, without changes.
+    #[must_use]
+    pub fn configured(&self, id: &EndpointId) -> Option<Endpoint> {
+        self.parts().configured.get(id).cloned()
+    }
+
+    /// What was changed of an endpoint.
+    #[must_use]
+    pub fn changes(&self, id: &EndpointId) -> Changes {
+        self.parts().changes.get(id).cloned().unwrap_or_default()
+    }
+
+    /// From now on the configuration says this. What was changed stays changed.
+    pub fn configure(&self, configured: BTreeMap<EndpointId, Endpoint>) {
+        let mut parts = self.parts();
+        parts.configured = configured;
+        self.put(&parts);
+    }
+
+    /// From now on this is what was changed of an endpoint, in all.
+    pub fn change(&self, id: &EndpointId, changes: Changes) {
+        let mut parts = self.parts();
+        parts.changes.insert(id.clone(), changes);
+        self.put(&parts);
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, parts: &Parts) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = parts.together();
     }
 }

@@ -3,18 +3,27 @@
 //! Nothing here is kept on disk. Who holds which job is the store's to know; after a restart the rest
 //! is learned again from polls, heartbeats and the provider's list.
 
+mod hands;
+mod line;
+mod offer;
+mod view;
 mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
-use lazyfox_core::scale::{self, Member, Phase};
+use lazyfox_core::scale::{Member, Starts};
 use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
+pub use self::line::Gone;
+use self::line::Line;
+pub use self::offer::{Asked, Offer, OpenPoll};
+pub use self::view::{Headcount, Seen, State as WorkerState};
 use self::worker::Worker;
+use crate::providers::{Ended, Release};
 
 /// A worker that nobody here started is forgotten after so long without a sign of life.
 const STRANGER_FORGOTTEN_MS: u64 = 5 * 60_000;
@@ -32,13 +41,27 @@ pub struct Fleet {
 #[derive(Default)]
 struct State {
     workers: HashMap<WorkerId, Worker>,
-    starts: HashMap<EndpointId, Starts>,
+    lines: HashMap<EndpointId, Line>,
 }
 
-#[derive(Default)]
-struct Starts {
-    failed: scale::Starts,
-    last_failure: Option<String>,
+/// A worker that is started, or was found again.
+#[derive(Clone, Debug)]
+pub struct Enlisted {
+    /// Who.
+    pub worker: WorkerId,
+    /// Whose jobs it takes.
+    pub endpoint: EndpointId,
+    /// The release that it runs.
+    pub release: Release,
+    /// The GPUs that are its own.
+    pub gpus: Vec<String>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// Why.
+    pub why: String,
+    /// Whether its provider has to prepare the start: until it says that the program runs, the worker
+    /// cannot be late.
+    pub preparing: bool,
 }
 
 /// What to do about a worker that should go.
@@ -55,21 +78,10 @@ pub enum Duty {
 pub struct Left {
     /// It never asked for a job.
     pub never_asked: bool,
+    /// The release that it ran.
+    pub release: Release,
     /// Why it was to go, if it was.
     pub retired: Option<String>,
-}
-
-/// Numbers for `/health`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Headcount {
-    /// Asks for jobs and has none.
-    pub idle: u32,
-    /// Started, has not asked yet.
-    pub initializing: u32,
-    /// Has a job.
-    pub running: u32,
-    /// Said that it is unhealthy, or its endpoint's starts fail.
-    pub unhealthy: u32,
 }
 
 impl Fleet {
@@ -77,39 +89,48 @@ impl Fleet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The provider starts or has found a worker.
-    pub fn managed(&self, endpoint: &EndpointId, worker: &WorkerId, since: Timestamp) {
+    /// A worker is started.
+    pub fn enlist(&self, new: Enlisted) {
         let mut state = self.state();
-        let entry = state.entry(endpoint, worker, since);
-        entry.managed = true;
-        entry.started_at = since;
+        let entry = state.entry(&new.endpoint, &new.worker, new.started_at);
+        entry.enlist(new);
     }
 
     /// The provider has found a worker that an earlier run of this server started. It asked for work
     /// then, so it is not starting now.
-    pub fn adopted(
-        &self,
-        endpoint: &EndpointId,
-        worker: &WorkerId,
-        since: Timestamp,
-        now: Timestamp,
-    ) {
+    pub fn adopt(&self, found: Enlisted, now: Timestamp) {
         let mut state = self.state();
-        let entry = state.entry(endpoint, worker, now);
-        entry.managed = true;
-        entry.started_at = since;
+        let entry = state.entry(&found.endpoint, &found.worker, now);
+        entry.enlist(found);
         entry.first_poll_at = Some(now);
         entry.last_poll_at = now;
     }
 
-    /// A worker asks for work. True when this is its first time.
+    /// The provider says what it does to start a worker.
+    pub fn prepares(&self, worker: &WorkerId, step: &str) {
+        if let Some(entry) = self.state().workers.get_mut(worker)
+            && let Some(preparing) = &mut entry.preparing
+        {
+            step.clone_into(preparing);
+        }
+    }
+
+    /// A worker's program runs now.
+    pub fn runs(&self, worker: &WorkerId, now: Timestamp) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.preparing = None;
+            entry.runs_since = now;
+        }
+    }
+
+    /// A worker asks for work. When this is its first time, how long that took since its start.
     pub fn polled(
         &self,
         endpoint: &EndpointId,
         worker: &WorkerId,
         runtime: Option<Runtime>,
         now: Timestamp,
-    ) -> bool {
+    ) -> Option<u64> {
         let mut state = self.state();
         let entry = state.entry(endpoint, worker, now);
         if !entry.managed && now.ms_since(entry.last_poll_at) > STARTED_ANEW_MS {
@@ -121,12 +142,18 @@ impl Fleet {
         entry.last_seen_at = now;
         entry.runtime = runtime.or(entry.runtime);
         if entry.first_poll_at.is_some() {
-            return false;
+            return None;
         }
         entry.first_poll_at = Some(now);
         entry.free_since = now;
-        state.starts.remove(endpoint);
-        true
+        let (managed, release) = (entry.managed, entry.release);
+        let took_ms = now.ms_since(entry.started_at);
+        let line = state.line(endpoint);
+        // An old worker that is found again says nothing about the starts of today.
+        if !managed || release == line.release {
+            line.ready(managed.then_some(took_ms));
+        }
+        Some(took_ms)
     }
 
     /// A worker sends a sign of life. One that is not known stays so: the SDK's heartbeat outlives its
@@ -157,10 +184,18 @@ impl Fleet {
         )
     }
 
-    /// A worker got a job.
-    pub fn took(&self, worker: &WorkerId, job: JobId) {
+    /// A worker got a job; `waits` behind others inside it.
+    pub fn took(&self, worker: &WorkerId, job: JobId, waits: bool, now: Timestamp) {
         if let Some(entry) = self.state().workers.get_mut(worker) {
             entry.let_go.remove(&job);
+            entry.hands.given(job, waits, now);
+        }
+    }
+
+    /// A job never reached the worker.
+    pub fn handed_back(&self, worker: &WorkerId, job: JobId) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.hands.forget(job);
         }
     }
 
@@ -171,11 +206,17 @@ impl Fleet {
         }
     }
 
-    /// A worker may still work on a job that it no longer holds.
-    pub fn must_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) {
-        if let Some(entry) = self.state().workers.get_mut(worker) {
+    /// A worker may still work on a job that it no longer holds. False when it cannot have begun.
+    pub fn must_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> bool {
+        let mut state = self.state();
+        let Some(entry) = state.workers.get_mut(worker) else {
+            return false;
+        };
+        let runs = entry.hands.taken_away(job);
+        if runs {
             entry.must_let_go(job, now);
         }
+        runs
     }
 
     /// A heartbeat that can be believed names jobs that the worker does not hold, at the second time:
@@ -195,24 +236,57 @@ impl Fleet {
         }
     }
 
-    /// A worker reported a job, or speaks without naming it: it does not work on it any more.
-    pub fn has_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) {
-        if let Some(entry) = self.state().workers.get_mut(worker)
-            && entry.let_go.remove(&job).is_some()
-        {
+    /// A worker reported a job: it does not work on it any more. Gives since when it did, where that is known.
+    pub fn reported(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> Option<Timestamp> {
+        let mut state = self.state();
+        let entry = state.workers.get_mut(worker)?;
+        let (began_at, in_the_way) = entry.hands.reported(job, now);
+        if entry.let_go.remove(&job).is_some() {
             entry.free_since = now;
+        }
+        if let Some(void) = in_the_way {
+            entry.must_let_go(void, now);
+        }
+        // It may take another one now.
+        entry.calls.send_replace(());
+        began_at
+    }
+
+    /// A worker that can be believed says what it works on. Gives the jobs that it should work on and has lost.
+    pub fn works_only_on(&self, worker: &WorkerId, named: &[JobId], now: Timestamp) -> Vec<JobId> {
+        let mut state = self.state();
+        let Some(entry) = state.workers.get_mut(worker) else {
+            return Vec::new();
+        };
+        entry.let_go_but_for(named, now);
+        entry.hands.named(named, now)
+    }
+
+    /// A worker that can be believed says that it works on nothing.
+    pub fn works_on_nothing(&self, worker: &WorkerId, now: Timestamp) {
+        if let Some(entry) = self.state().workers.get_mut(worker) {
+            entry.let_go_but_for(&[], now);
+            entry.hands.empty_but_for_new(now);
         }
     }
 
-    /// A worker that can be believed says what it works on.
-    pub fn works_only_on(&self, worker: &WorkerId, named: &[JobId], now: Timestamp) {
-        if let Some(entry) = self.state().workers.get_mut(worker) {
-            let before = entry.let_go.len();
-            entry.let_go.retain(|job, _| named.contains(job));
-            if entry.let_go.len() < before {
-                entry.free_since = now;
-            }
+    /// How long a job of the endpoint took, in milliseconds.
+    pub fn took_ms(&self, endpoint: &EndpointId, ms: u64) {
+        self.state()
+            .line(endpoint)
+            .pace
+            .observe(ms.saturating_mul(1_000));
+    }
+
+    /// Jobs whose start has to be written down now, with their workers and endpoints; each is said once.
+    #[must_use]
+    pub fn begun(&self, now: Timestamp) -> Vec<(EndpointId, WorkerId, JobId)> {
+        let mut begun = Vec::new();
+        for (worker, entry) in &mut self.state().workers {
+            let jobs = entry.hands.to_write(now).into_iter();
+            begun.extend(jobs.map(|job| (entry.endpoint.clone(), worker.clone(), job)));
         }
+        begun
     }
 
     /// The jobs that a worker has to stop and was not told of.
@@ -278,43 +352,109 @@ impl Fleet {
     }
 
     /// A worker has ended. What was known of it, if it was known.
-    pub fn ended(&self, worker: &WorkerId) -> Option<Left> {
-        let entry = self.state().workers.remove(worker)?;
+    pub fn ended(&self, end: &Ended, now: Timestamp) -> Option<Left> {
+        let mut state = self.state();
+        let entry = state.workers.remove(&end.worker)?;
         // Its open polls, if any, find no worker and end.
         entry.calls.send_replace(());
+        let ready_ms = entry.first_poll_at.map(|at| at.ms_since(entry.started_at));
+        let why_stopped = entry.retired.map(|retired| retired.why);
+        state.line(&entry.endpoint).went(Gone {
+            worker: end.worker.clone(),
+            release: entry.release,
+            started_at: entry.started_at,
+            why_started: entry.why,
+            ready_ms,
+            ended_at: now,
+            why_stopped: why_stopped.clone(),
+            exit: end.exit.clone(),
+            last_lines: end.last_lines.clone(),
+        });
         Some(Left {
             never_asked: entry.first_poll_at.is_none(),
-            retired: entry.retired.map(|retired| retired.why),
+            release: entry.release,
+            retired: why_stopped,
         })
     }
 
-    /// A start failed, or a worker ended before it asked for a job. Returns how many did in a row.
-    pub fn start_failed(&self, endpoint: &EndpointId, why: String, now: Timestamp) -> u32 {
+    /// A start failed, or a worker ended before it asked for a job. Returns how many of this release did in a
+    /// row.
+    pub fn start_failed(
+        &self,
+        endpoint: &EndpointId,
+        release: Release,
+        why: String,
+        now: Timestamp,
+    ) -> u32 {
         let mut state = self.state();
-        let starts = state.starts.entry(endpoint.clone()).or_default();
-        starts.failed.failed_in_a_row += 1;
-        starts.failed.last_failed_at = Some(now);
-        starts.last_failure = Some(why);
-        starts.failed.failed_in_a_row
+        let line = state.line(endpoint);
+        // What became of the release before is no reason to hold this one off.
+        if release == line.release {
+            line.failed(why, now)
+        } else {
+            line.starts.failed_in_a_row
+        }
     }
 
-    /// Starts may be tried again at once: the jobs that waited for them have failed.
+    /// Starts may be tried again at once: the jobs that waited for them have failed, or something changed.
     pub fn forget_failures(&self, endpoint: &EndpointId) {
-        self.state().starts.remove(endpoint);
+        let mut state = self.state();
+        let line = state.line(endpoint);
+        line.starts = Starts::default();
+        line.last_failure = None;
     }
 
-    /// The endpoint's starts that failed one after the other.
+    /// Workers of the endpoint are started with this release from now on. True when it is another one.
+    pub fn release(&self, endpoint: &EndpointId, release: Release) -> bool {
+        let mut state = self.state();
+        let line = state.line(endpoint);
+        if line.release == release {
+            return false;
+        }
+        *line = Line {
+            release,
+            gone: std::mem::take(&mut line.gone),
+            open_polls: line.open_polls,
+            ..Line::default()
+        };
+        true
+    }
+
+    /// What workers of the endpoint are started with.
     #[must_use]
-    pub fn failed_starts(&self, endpoint: &EndpointId) -> scale::Starts {
+    pub fn release_of(&self, endpoint: &EndpointId) -> Release {
         let state = self.state();
-        let starts = state.starts.get(endpoint);
-        starts.map(|starts| starts.failed).unwrap_or_default()
+        let line = state.lines.get(endpoint);
+        line.map(|line| line.release).unwrap_or_default()
     }
 
-    /// Why the last of them failed.
+    /// Workers of endpoints that are not there any more go.
+    pub fn retire_without(&self, is_there: impl Fn(&EndpointId) -> bool) {
+        for entry in self.state().workers.values_mut() {
+            if entry.managed && entry.retired.is_none() && !is_there(&entry.endpoint) {
+                entry.retire("its endpoint is not there any more");
+            }
+        }
+    }
+
+    /// Of a worker that has ended: the jobs that it is known to have run, and whether it ended by itself.
     #[must_use]
-    pub fn last_failure(&self, endpoint: &EndpointId) -> Option<String> {
-        self.state().starts.get(endpoint)?.last_failure.clone()
+    pub fn last_of(&self, worker: &WorkerId) -> (Vec<JobId>, bool) {
+        let state = self.state();
+        let Some(entry) = state.workers.get(worker) else {
+            return (Vec::new(), true);
+        };
+        let killed = entry.retired.as_ref().is_some_and(|it| it.killed);
+        (entry.hands.running(), !killed)
+    }
+
+    /// How the last starts of the endpoint's workers went.
+    #[must_use]
+    pub fn starts(&self, endpoint: &EndpointId) -> (Starts, Option<String>) {
+        let state = self.state();
+        let line = state.lines.get(endpoint);
+        line.map(|line| (line.starts, line.last_failure.clone()))
+            .unwrap_or_default()
     }
 
     /// Whether a worker of the endpoint that is to stay has asked for work.
@@ -330,6 +470,7 @@ impl Fleet {
     #[must_use]
     pub fn members(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Vec<Member> {
         let state = self.state();
+        let release = state.lines.get(endpoint).map(|line| line.release);
         let mut members: Vec<Member> = state
             .workers
             .iter()
@@ -338,42 +479,20 @@ impl Fleet {
                 worker: worker.clone(),
                 started_at: entry.started_at,
                 phase: entry.phase(holders.contains(worker)),
-                outdated: false,
-                slots: 1,
+                outdated: release.is_some_and(|release| entry.release != release),
+                slots: u32::try_from(entry.slots).unwrap_or(u32::MAX),
             })
             .collect();
         members.sort_by(|a, b| a.worker.cmp(&b.worker));
         members
     }
 
-    /// How many workers are in which condition.
+    /// The GPUs that workers have for themselves.
     #[must_use]
-    pub fn headcount(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Headcount {
-        let mut count = Headcount::default();
+    pub fn gpus_used(&self) -> Vec<String> {
         let state = self.state();
-        for (worker, entry) in &state.workers {
-            if entry.endpoint != *endpoint {
-                continue;
-            }
-            if entry.unhealthy.is_some() {
-                count.unhealthy += 1;
-                continue;
-            }
-            match entry.phase(holders.contains(worker)) {
-                Phase::Starting => count.initializing += 1,
-                Phase::Idle { .. } => count.idle += 1,
-                Phase::Busy { .. } => count.running += 1,
-                Phase::Stopping => {}
-            }
-        }
-        if state
-            .starts
-            .get(endpoint)
-            .is_some_and(|starts| starts.failed.failed_in_a_row > 0)
-        {
-            count.unhealthy += 1;
-        }
-        count
+        let used = state.workers.values().flat_map(|entry| &entry.gpus);
+        used.cloned().collect()
     }
 
     /// What to do about workers that should go. Each thing is said once. `holders` hold jobs.
@@ -417,6 +536,14 @@ impl Fleet {
         }
     }
 
+    /// How many workers of the endpoint this server runs.
+    #[must_use]
+    pub fn managed_of(&self, endpoint: &EndpointId) -> u32 {
+        let state = self.state();
+        let of_endpoint = |it: &&Worker| it.managed && it.endpoint == *endpoint;
+        u32::try_from(state.workers.values().filter(of_endpoint).count()).unwrap_or(u32::MAX)
+    }
+
     /// All workers that the provider runs.
     #[must_use]
     pub fn all_managed(&self) -> Vec<WorkerId> {
@@ -425,11 +552,10 @@ impl Fleet {
         managed.map(|(worker, _)| worker.clone()).collect()
     }
 
-    /// Whether there is any worker, or any start that failed.
+    /// Whether there is no worker.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let state = self.state();
-        state.workers.is_empty() && state.starts.is_empty()
+        self.state().workers.is_empty()
     }
 }
 
@@ -447,6 +573,10 @@ impl State {
         self.workers
             .entry(worker.clone())
             .or_insert_with(|| Worker::new(endpoint.clone(), now))
+    }
+
+    fn line(&mut self, endpoint: &EndpointId) -> &mut Line {
+        self.lines.entry(endpoint.clone()).or_default()
     }
 }
 

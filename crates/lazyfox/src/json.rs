@@ -41,6 +41,10 @@ impl Object {
         value.write(&mut self.text);
     }
 
+    pub(crate) fn bool(&mut self, name: &str, value: bool) {
+        self.raw(name, if value { b"true" } else { b"false" });
+    }
+
     /// A field whose value is JSON already.
     pub(crate) fn raw(&mut self, name: &str, json: &[u8]) {
         self.name(name);

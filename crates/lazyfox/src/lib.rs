@@ -15,8 +15,12 @@ pub mod server;
 
 pub mod api;
 pub mod app;
+pub mod changes;
+pub mod decisions;
 pub mod endpoints;
 pub mod passes;
+pub mod release;
+pub mod reload;
 
 pub mod fleet;
 pub mod keyring;

@@ -10,6 +10,7 @@ use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub mod gpus;
 pub mod process;
 
 /// Everything a provider needs to start one worker.

@@ -25,9 +25,11 @@ use crate::api;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Auth, Config, StoreKind};
+use crate::fleet::Enlisted;
 use crate::passes;
 use crate::providers::process::ProcessProvider;
 use crate::providers::{Found, Output, Provider, Stop};
+use crate::release;
 use crate::secrets::ServerKey;
 use crate::webhooks::Sender;
 use crate::webhooks::lookup::SystemLookup;
@@ -86,6 +88,15 @@ impl Server {
             ends,
             move || clock.now(),
         )?);
+        for (endpoint, text) in app.store.overrides().await? {
+            match serde_json::from_str(&text) {
+                Ok(changes) => app.endpoints.change(&endpoint, changes),
+                Err(error) => {
+                    tracing::error!(endpoint.id = %endpoint, %error, "changed settings are not understood");
+                }
+            }
+        }
+        release::settle(&app).await?;
         for found in provider.list() {
             take_over(&app, &*provider, found).await;
         }
@@ -195,12 +206,22 @@ async fn take_over(app: &App, provider: &dyn Provider, found: Found) {
         worker,
         endpoint,
         started_at,
-        ..
+        release,
+        gpus,
     } = found;
     let wanted = app.endpoint(&endpoint).is_some_and(|it| it.run.is_some());
     if wanted && app.config.keep_workers {
         tracing::info!(worker.id = %worker, "found a worker of an earlier run");
-        app.fleet.adopted(&endpoint, &worker, started_at, app.now());
+        let found = Enlisted {
+            worker,
+            endpoint,
+            release,
+            gpus,
+            started_at,
+            why: "an earlier run of the server started it".to_owned(),
+            preparing: false,
+        };
+        app.fleet.adopt(found, app.now());
     } else {
         tracing::info!(worker.id = %worker, "ending a worker of an earlier run");
         app.evict(&worker).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
-use lazyfox_store::Key;
+use lazyfox_store::{Access, Key};
 
 use super::error::{ApiError, ApiResult, Code};
 use super::site;
@@ -66,6 +66,17 @@ pub(super) async fn client(
         return Err(ApiError::new(Code::Forbidden, message));
     }
     Ok((id, settings))
+}
+
+/// Lets pass who may do everything.
+pub(super) async fn admin(app: &App, headers: &HeaderMap) -> ApiResult<()> {
+    match any_key(app, headers).await? {
+        Some(key) if key.access != Access::Admin => {
+            let message = format!("the key {} is not an admin key", key.id);
+            Err(ApiError::new(Code::Forbidden, message))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A job's id; a text that cannot be one is a job that does not exist.

@@ -34,13 +34,15 @@ pub enum Code {
     MethodNotAllowed,
     WorkerRefused,
     TooManyListeners,
+    InvalidSettings,
+    InvalidConfig,
     ShuttingDown,
     StoreUnavailable,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidJson,
         Self::MissingInput,
         Self::InvalidPolicy,
@@ -61,6 +63,8 @@ impl Code {
         Self::MethodNotAllowed,
         Self::WorkerRefused,
         Self::TooManyListeners,
+        Self::InvalidSettings,
+        Self::InvalidConfig,
         Self::ShuttingDown,
         Self::StoreUnavailable,
     ];
@@ -89,6 +93,8 @@ impl Code {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::WorkerRefused => "worker_refused",
             Self::TooManyListeners => "too_many_listeners",
+            Self::InvalidSettings => "invalid_settings",
+            Self::InvalidConfig => "invalid_config",
             Self::ShuttingDown => "shutting_down",
             Self::StoreUnavailable => "store_unavailable",
         }
@@ -105,8 +111,12 @@ impl Code {
             | Self::InvalidS3Config
             | Self::InvalidQuery
             | Self::InvalidIdempotencyKey
+            | Self::InvalidSettings
             | Self::NotRetryable => StatusCode::BAD_REQUEST,
-            Self::IdempotencyConflict | Self::NotRedeliverable => StatusCode::CONFLICT,
+            // The call is fine; the file that it is about is not.
+            Self::IdempotencyConflict | Self::NotRedeliverable | Self::InvalidConfig => {
+                StatusCode::CONFLICT
+            }
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
@@ -142,6 +152,8 @@ impl Code {
             | Self::DeliveryNotFound
             | Self::NotRetryable
             | Self::NotRedeliverable
+            | Self::InvalidSettings
+            | Self::InvalidConfig
             | Self::RouteNotFound
             | Self::MethodNotAllowed => None,
         }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use lazyfox_core::job::Event;
+use lazyfox_core::job::{Event, State};
 use lazyfox_store::{Ask, Handout, Leased, StoreError};
 use tokio::sync::oneshot;
 
@@ -49,6 +49,7 @@ impl Drop for Handouts {
                     continue;
                 };
                 tracing::info!(job.id = %job.id, worker.id = %worker, "the poll is gone, taking the job back");
+                app.fleet.handed_back(worker, job.id);
                 let event = Event::HandBack {
                     worker: worker.clone(),
                 };
@@ -65,7 +66,8 @@ pub(super) async fn lease(app: &Arc<App>, ask: Ask) -> Result<Handouts, StoreErr
     let (send, receive) = oneshot::channel();
     let owner = Arc::clone(app);
     tokio::spawn(async move {
-        let leased = owner.store.lease(ask, owner.now()).await;
+        let now = owner.now();
+        let leased = owner.store.lease(ask, now).await;
         let handouts = leased.map(|Leased { handouts, lost }| {
             for change in &lost {
                 tracing::warn!(
@@ -75,9 +77,10 @@ pub(super) async fn lease(app: &Arc<App>, ask: Ask) -> Result<Handouts, StoreErr
             }
             owner.note(&lost);
             for handout in &handouts {
-                if let Some((worker, _)) = handout.job.state.last_attempt() {
-                    owner.fleet.took(worker, handout.job.id);
-                    owner.wakes.job(handout.job.id);
+                if let State::Running(attempt) = &handout.job.state {
+                    let (job, waits) = (handout.job.id, !attempt.begun);
+                    owner.fleet.took(&attempt.worker, job, waits, now);
+                    owner.wakes.job(job);
                 }
             }
             Handouts {

@@ -35,13 +35,17 @@ pub(super) async fn health(
     // Idle and ready are the same here: up, and asking for jobs.
     workers.number("ready", count.idle);
     workers.number("running", count.running);
-    workers.number("throttled", 0_u32);
+    let throttled = app
+        .decisions
+        .standing(&endpoint)
+        .map_or(0, |it| it.throttled);
+    workers.number("throttled", throttled);
     workers.number("unhealthy", count.unhealthy);
 
     let mut object = Object::new();
     object.raw("jobs", &jobs(survey.as_ref()).into_bytes());
     object.raw("workers", &workers.into_bytes());
-    if let Some(why) = app.fleet.last_failure(&endpoint) {
+    if let (_, Some(why)) = app.fleet.starts(&endpoint) {
         object.string("lastStartFailure", &why);
     }
     Ok(object.into_response())

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::id::JobId;
+use lazyfox_core::job::Event;
 use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_store::Heartbeat;
 
@@ -51,8 +52,21 @@ pub(super) async fn ping(
         lease_ms: speaker.settings.lease_ms,
     };
     let renewed = app.store.renew(beat, now).await?;
+    for job in renewed.begun {
+        let worker = speaker.worker.clone();
+        app.apply(&speaker.endpoint, job, Event::Begin { worker }, None)
+            .await?;
+    }
     if believable {
-        app.fleet.works_only_on(&speaker.worker, &named, now);
+        for job in app.fleet.works_only_on(&speaker.worker, &named, now) {
+            tracing::warn!(job.id = %job, worker.id = %speaker.worker, "the worker has lost the job");
+            let event = Event::Lost {
+                worker: speaker.worker.clone(),
+                how: "lives and does not work on it any more".to_owned(),
+                died: false,
+            };
+            app.apply(&speaker.endpoint, job, event, None).await?;
+        }
         app.fleet
             .names_unheld(&speaker.worker, &renewed.not_held, now);
     }

@@ -9,13 +9,15 @@ use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use lazyfox_core::id::JobId;
+use lazyfox_core::id::{JobId, WorkerId};
+
 use lazyfox_core::job::{Event, Status};
+use lazyfox_core::time::Timestamp;
 use lazyfox_store::{Applied, ChunksKept};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::auth::{self, Speaker};
+use super::auth;
 use super::body::{self, Read};
 use super::error::{ApiResult, Code};
 use crate::app::App;
@@ -66,7 +68,7 @@ enum Meaning {
     /// An update that is too large to be shown; the job goes on.
     Skipped,
     End {
-        event: fn(Speaker, String) -> Event,
+        event: fn(WorkerId, String, Option<Timestamp>) -> Event,
         error: String,
         output: Option<Bytes>,
         stop: bool,
@@ -109,13 +111,22 @@ pub(super) async fn job_done(
                     .retire(&worker, "its handler asked for a fresh worker");
                 app.wakes.scale.notify_one();
             }
+            let now = app.now();
+            let began_at = app.fleet.reported(&worker, job, now);
             let applied = app
-                .apply(&endpoint, job, event(speaker, error), output)
+                .apply(
+                    &endpoint,
+                    job,
+                    event(worker.clone(), error, began_at),
+                    output,
+                )
                 .await?;
+            if let (Applied::Changed(_), Some(began_at)) = (&applied, began_at) {
+                app.fleet.took_ms(&endpoint, now.ms_since(began_at));
+            }
             if let Applied::Refused(refused, _) = applied {
                 tracing::info!(job.id = %job, worker.id = %worker, why = %refused, "late result ignored");
             }
-            app.fleet.has_let_go(&worker, job, app.now());
             app.wakes.scale.notify_one();
         }
     }
@@ -126,18 +137,15 @@ fn noted() -> Response {
     Object::new().into_response()
 }
 
-fn completed(speaker: Speaker, _: String) -> Event {
-    Event::Complete {
-        worker: speaker.worker,
-        began_at: None,
-    }
+fn completed(worker: WorkerId, _: String, began_at: Option<Timestamp>) -> Event {
+    Event::Complete { worker, began_at }
 }
 
-fn failed(speaker: Speaker, error: String) -> Event {
+fn failed(worker: WorkerId, error: String, began_at: Option<Timestamp>) -> Event {
     Event::Fail {
-        worker: speaker.worker,
+        worker,
         error,
-        began_at: None,
+        began_at,
     }
 }
 

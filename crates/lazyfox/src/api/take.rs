@@ -17,6 +17,7 @@ use super::handout;
 use super::query::Params;
 use crate::app::App;
 use crate::clock;
+use crate::fleet::Asked;
 use crate::json::{self, Object};
 
 /// What was handed out this long ago has reached the worker if it ever will. Older SDK versions
@@ -26,6 +27,9 @@ const ON_ITS_WAY_MS: u64 = 5_000;
 /// How long a worker that shall stop is held: its exit waits for its open polls, so not long, and it
 /// asks again at once, so not short either.
 const RETIRED_HOLD_MS: u64 = 1_000;
+
+/// How often a poll that may get nothing now looks whether that has changed.
+const LOOK_AGAIN_MS: u64 = 1_000;
 
 /// `GET job-take/{worker}`: one job as an object, or 204 after 20 to 25 s.
 pub(super) async fn take_one(
@@ -68,13 +72,13 @@ async fn take(
         .get(header::USER_AGENT)
         .and_then(|value| value.to_str().ok());
     let runtime = agent.and_then(Runtime::from_user_agent);
-    if app
+    let ready_ms = app
         .fleet
-        .polled(&speaker.endpoint, &speaker.worker, runtime, now)
-    {
+        .polled(&speaker.endpoint, &speaker.worker, runtime, now);
+    if let Some(after_ms) = ready_ms {
         let runtime = runtime.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
         tracing::info!(
-            worker.id = %speaker.worker, endpoint.id = %speaker.endpoint, sdk = %runtime,
+            worker.id = %speaker.worker, endpoint.id = %speaker.endpoint, sdk = %runtime, after_ms,
             "worker ready"
         );
         app.wakes.scale.notify_one();
@@ -83,7 +87,7 @@ async fn take(
         && app.fleet.abilities(&speaker.worker).polls_tell_idle;
     let mut disowns_before = None;
     if says_idle {
-        app.fleet.works_only_on(&speaker.worker, &[], now);
+        app.fleet.works_on_nothing(&speaker.worker, now);
         let ms = i64::try_from(ON_ITS_WAY_MS).unwrap_or_default();
         disowns_before = Some(Timestamp::from_ms(now.as_ms() - ms));
     }
@@ -94,13 +98,17 @@ async fn take(
     let count = usize::try_from(count)
         .unwrap_or(1)
         .clamp(1, limits::BATCH_MAX);
-    wait_for_work(app, &speaker, count, disowns_before, shape).await
+    let asked = Asked {
+        count,
+        single: shape == Shape::Object,
+    };
+    wait_for_work(app, &speaker, asked, disowns_before, shape).await
 }
 
 async fn wait_for_work(
     app: &Arc<App>,
     speaker: &Speaker,
-    count: usize,
+    asked: Asked,
     mut disowns_before: Option<Timestamp>,
     shape: Shape,
 ) -> ApiResult<Response> {
@@ -113,6 +121,8 @@ async fn wait_for_work(
     let until = app.now().plus_ms(limits::POLL_MS_MIN + jitter_ms);
     let queue = app.wakes.queue(endpoint);
     let nothing = || Ok(StatusCode::NO_CONTENT.into_response());
+    let mut woken_up = false;
+    let mut poll = Some(app.fleet.open_poll(endpoint, worker, asked.count));
     loop {
         let Some(mut calls) = app.fleet.calls(worker) else {
             queue.notify_one();
@@ -121,6 +131,7 @@ async fn wait_for_work(
         if app.fleet.is_retired(worker) {
             // The wake-up that brought us here may have been for a job; another poll shall have it.
             queue.notify_one();
+            drop(poll.take());
             app.clock
                 .sleep_until(app.now().plus_ms(RETIRED_HOLD_MS))
                 .await;
@@ -130,14 +141,40 @@ async fn wait_for_work(
             let message = "the server is shutting down, ask again in 5 seconds";
             return Err(ApiError::new(Code::WorkerRefused, message));
         }
+        let can_start = || app.could_start(endpoint);
+        let offer = poll
+            .as_ref()
+            .and_then(|poll| app.fleet.offer(poll, asked, settings.prefetch, can_start));
+        let Some(offer) = offer else {
+            // The wake-up that brought us here is for one that may take the job. Things may have changed
+            // in a moment without a word to this poll.
+            if std::mem::take(&mut woken_up) {
+                queue.notify_one();
+            }
+            let look_again = app.now().plus_ms(LOOK_AGAIN_MS).min(until);
+            tokio::select! {
+                _ = calls.changed() => {}
+                () = app.closed() => {}
+                () = app.clock.sleep_until(look_again) => {
+                    if app.now() >= until {
+                        app.fleet.poll_ended_empty(worker);
+                        return nothing();
+                    }
+                }
+            }
+            continue;
+        };
         // Registered before the store is asked, so that a job that comes in between is not missed.
         let mut woken = std::pin::pin!(queue.notified());
         woken.as_mut().enable();
         let ask = Ask {
             endpoint: endpoint.clone(),
             worker: worker.clone(),
-            count,
-            extra: Extra::default(),
+            count: offer.count,
+            extra: Extra {
+                count: offer.extra,
+                not_expiring_before: app.now().plus_ms(limits::PREFETCH_TTL_MS),
+            },
             lease_ms: settings.lease_ms,
             disowns_before: disowns_before.take(),
         };
@@ -145,19 +182,22 @@ async fn wait_for_work(
         // It may have been retired meanwhile; dropped jobs go back.
         if !handouts.is_empty() && !app.fleet.is_retired(worker) && !app.is_closing() {
             let jobs: Vec<Bytes> = handouts.iter().map(|it| job(app, it)).collect();
-            let text = match shape {
-                Shape::Object => jobs.into_iter().next().unwrap_or_default(),
-                Shape::Array => json::array(jobs).into(),
+            let text = match (shape, jobs.len()) {
+                (Shape::Object, 1) => jobs.into_iter().next().unwrap_or_default(),
+                (Shape::Object | Shape::Array, _) => json::array(jobs).into(),
             };
             app.wakes.scale.notify_one();
             return Ok(json::respond(handouts.into_body(text)));
         }
         drop(handouts);
         tokio::select! {
-            () = woken => {}
+            () = woken => woken_up = true,
             _ = calls.changed() => {}
             () = app.closed() => {}
-            () = app.clock.sleep_until(until) => return nothing(),
+            () = app.clock.sleep_until(until) => {
+                app.fleet.poll_ended_empty(worker);
+                return nothing();
+            }
         }
     }
 }

@@ -96,6 +96,15 @@ impl Prefetch {
 }
 
 impl Gpus {
+    /// The named ones; `None` is all that there are.
+    #[must_use]
+    pub fn names(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Word(_) => None,
+            Self::Named(names) => Some(names.clone()),
+        }
+    }
+
     pub(super) fn checked(self) -> Result<Self> {
         match &self {
             Self::Word(word) => ensure!(

@@ -1,4 +1,8 @@
+use lazyfox_core::sdk::Runtime;
+
 use super::*;
+use crate::config::Prefetch;
+use crate::providers::Exit;
 
 const GRACE: Grace = Grace {
     release_ms: 10_000,
@@ -22,11 +26,33 @@ fn job() -> JobId {
     JobId::new(START, [1; 16], false)
 }
 
+fn enlist(fleet: &Fleet, name: &str, release: u32) {
+    fleet.enlist(Enlisted {
+        worker: worker(name),
+        endpoint: endpoint(),
+        release: Release(release),
+        gpus: Vec::new(),
+        started_at: START,
+        why: "1 job waits".to_owned(),
+        preparing: false,
+    });
+}
+
+fn end(name: &str) -> Ended {
+    Ended {
+        worker: worker(name),
+        endpoint: endpoint(),
+        exit: Exit::Code(1),
+        last_lines: vec!["boom".to_owned()],
+    }
+}
+
 /// A fleet with the worker `w`, started and asking for work.
 fn fleet() -> Fleet {
     let fleet = Fleet::default();
-    fleet.managed(&endpoint(), &worker("w"), START);
-    assert!(fleet.polled(&endpoint(), &worker("w"), None, START));
+    enlist(&fleet, "w", 0);
+    let ready_ms = fleet.polled(&endpoint(), &worker("w"), None, START);
+    assert_eq!(ready_ms, Some(0));
     fleet
 }
 
@@ -58,10 +84,10 @@ fn a_worker_that_holds_a_job_need_not_ask() {
 #[test]
 fn a_worker_that_never_asks_is_killed_after_its_init_timeout() {
     let fleet = Fleet::default();
-    fleet.managed(&endpoint(), &worker("w"), START);
+    enlist(&fleet, "w", 0);
     assert_eq!(duties(&fleet, &[], 59_999), []);
     assert_eq!(duties(&fleet, &[], 60_000).len(), 1);
-    let left = fleet.ended(&worker("w")).unwrap();
+    let left = fleet.ended(&end("w"), at(61_000)).unwrap();
     assert!(left.never_asked);
     assert!(left.retired.unwrap().contains("init timeout"));
 }
@@ -82,7 +108,7 @@ fn a_worker_that_clings_to_a_job_is_killed_and_one_that_lets_go_is_not() {
 
     let fleet = self::fleet();
     fleet.must_let_go(&worker("w"), job(), at(0));
-    fleet.has_let_go(&worker("w"), job(), at(9_000));
+    fleet.reported(&worker("w"), job(), at(9_000));
     assert_eq!(duties(&fleet, &[], 20_000), []);
 }
 
@@ -149,15 +175,198 @@ fn a_job_named_twice_without_being_held_is_to_be_stopped() {
 #[test]
 fn failed_starts_hold_the_next_one_off_until_a_worker_asks_for_work() {
     let fleet = Fleet::default();
-    assert_eq!(fleet.start_failed(&endpoint(), "boom".to_owned(), START), 1);
-    assert_eq!(fleet.start_failed(&endpoint(), "boom".to_owned(), START), 2);
-    let failed = scale::Starts {
+    let fail =
+        |release| fleet.start_failed(&endpoint(), Release(release), "boom".to_owned(), at(7));
+    assert_eq!((fail(0), fail(0)), (1, 2));
+    let failed = Starts {
         failed_in_a_row: 2,
-        last_failed_at: Some(START),
+        last_failed_at: Some(at(7)),
     };
-    assert_eq!(fleet.failed_starts(&endpoint()), failed);
-    assert_eq!(fleet.last_failure(&endpoint()).as_deref(), Some("boom"));
+    assert_eq!(fleet.starts(&endpoint()), (failed, Some("boom".to_owned())));
+    assert_eq!(fail(4), 2, "what an older release did is no reason");
     fleet.polled(&endpoint(), &worker("w"), None, START);
-    assert_eq!(fleet.failed_starts(&endpoint()), scale::Starts::default());
-    assert_eq!(fleet.last_failure(&endpoint()), None);
+    assert_eq!(fleet.starts(&endpoint()), (Starts::default(), None));
+}
+
+#[test]
+fn a_new_release_begins_without_failures_and_makes_workers_outdated() {
+    let fleet = fleet();
+    fleet.start_failed(&endpoint(), Release(0), "boom".to_owned(), START);
+    assert!(fleet.release(&endpoint(), Release(2)));
+    assert!(!fleet.release(&endpoint(), Release(2)));
+    assert_eq!(fleet.starts(&endpoint()), (Starts::default(), None));
+    enlist(&fleet, "x", 2);
+    let members = fleet.members(&endpoint(), &[]);
+    let outdated: Vec<bool> = members.iter().map(|member| member.outdated).collect();
+    assert_eq!(outdated, [true, false]);
+}
+
+#[test]
+fn a_worker_whose_start_is_prepared_is_not_late_yet() {
+    let fleet = Fleet::default();
+    fleet.enlist(Enlisted {
+        worker: worker("w"),
+        endpoint: endpoint(),
+        release: Release(0),
+        gpus: Vec::new(),
+        started_at: START,
+        why: String::new(),
+        preparing: true,
+    });
+    fleet.prepares(&worker("w"), "pulling");
+    assert_eq!(duties(&fleet, &[], 600_000), []);
+    let seen = fleet.seen(&endpoint(), &[].into());
+    assert_eq!(seen[0].step.as_deref(), Some("pulling"));
+    fleet.runs(&worker("w"), at(600_000));
+    assert_eq!(duties(&fleet, &[], 659_999), []);
+    assert_eq!(duties(&fleet, &[], 660_000).len(), 1);
+}
+
+#[test]
+fn who_is_gone_is_remembered_with_the_reason() {
+    let fleet = fleet();
+    fleet.retire(&worker("w"), "idle");
+    fleet.ended(&end("w"), at(9_000));
+    let gone = fleet.gone(&endpoint());
+    assert_eq!(gone[0].why_stopped.as_deref(), Some("idle"));
+    assert_eq!(gone[0].ready_ms, Some(0));
+    assert_eq!(gone[0].last_lines, ["boom"]);
+    assert!(fleet.seen(&endpoint(), &[].into()).is_empty());
+}
+
+/// How many jobs the worker's poll for so many is answered with, as (at once, ahead).
+fn offer(fleet: &Fleet, name: &str, asked: usize, single: bool) -> Option<(usize, usize)> {
+    let (endpoint, worker) = (endpoint(), worker(name));
+    let poll = fleet.open_poll(&endpoint, &worker, asked);
+    let asked = Asked {
+        count: asked,
+        single,
+    };
+    let offer = fleet.offer(&poll, asked, Prefetch::Auto, || true)?;
+    Some((offer.count, offer.extra))
+}
+
+/// A fleet with a worker of this version, whose endpoint's jobs take 1 ms.
+fn fleet_of(version: &str) -> Fleet {
+    let fleet = Fleet::default();
+    let runtime = Runtime::from_heartbeat(version);
+    fleet.polled(&endpoint(), &worker("w"), runtime, START);
+    (0..500).for_each(|_| fleet.took_ms(&endpoint(), 1));
+    fleet
+}
+
+fn numbered(n: u8) -> JobId {
+    JobId::new(START, [n; 16], false)
+}
+
+#[test]
+fn short_jobs_are_given_ahead_to_versions_that_bear_it() {
+    for version in ["1.7.1", "1.7.13", "1.9.1", "1.12.0"] {
+        let (count, extra) = offer(&fleet_of(version), "w", 1, true).unwrap();
+        assert!(count == 1 && extra > 700, "{version}: {count} + {extra}");
+    }
+    for version in [
+        "1.6.2",
+        "1.7.0",
+        "2.0.0rc2",
+        "2.1.0",
+        "lazyfox-0.1.0",
+        "unknown",
+    ] {
+        assert_eq!(
+            offer(&fleet_of(version), "w", 1, true),
+            Some((1, 0)),
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_given_ahead_while_another_worker_waits_or_while_jobs_wait_inside() {
+    let fleet = fleet_of("1.12.0");
+    fleet.polled(&endpoint(), &worker("x"), None, START);
+    let (ep, x) = (endpoint(), worker("x"));
+    let other = fleet.open_poll(&ep, &x, 1);
+    assert_eq!(offer(&fleet, "w", 1, true), Some((1, 0)));
+    drop(other);
+    assert!(offer(&fleet, "w", 1, true).unwrap().1 > 0);
+    fleet.took(&worker("w"), numbered(1), false, START);
+    fleet.took(&worker("w"), numbered(2), true, START);
+    assert_eq!(offer(&fleet, "w", 1, true), Some((1, 0)));
+}
+
+#[test]
+fn a_poll_for_one_job_is_answered_with_what_the_worker_can_take_now() {
+    for (version, expected) in [("1.12.0", 4), ("2.0.0rc2", 1), ("1.6.2", 1)] {
+        let fleet = Fleet::default();
+        let runtime = Runtime::from_heartbeat(version);
+        fleet.polled(&endpoint(), &worker("w"), runtime, START);
+        assert_eq!(offer(&fleet, "w", 4, false).map(|it| it.0), Some(4));
+        assert_eq!(
+            offer(&fleet, "w", 1, true).map(|it| it.0),
+            Some(expected),
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn versions_that_take_too_much_are_kept_to_their_slots() {
+    // 1.7.2 to 1.7.4 take a second batch while the first runs; 1.9.1 asks only for what is free.
+    for (version, expected) in [("1.7.4", None), ("1.9.1", Some((3, 0)))] {
+        let fleet = Fleet::default();
+        let runtime = Runtime::from_heartbeat(version);
+        fleet.polled(&endpoint(), &worker("w"), runtime, START);
+        assert_eq!(offer(&fleet, "w", 3, false), Some((3, 0)));
+        (1..=3).for_each(|n| fleet.took(&worker("w"), numbered(n), false, START));
+        let again = fleet.offer(
+            &fleet.open_poll(&endpoint(), &worker("w"), 3),
+            Asked {
+                count: 3,
+                single: false,
+            },
+            Prefetch::Auto,
+            || false,
+        );
+        assert_eq!(again.map(|it| (it.count, it.extra)), expected, "{version}");
+    }
+    // 1.4 to 1.6.2 send a poll for each slot, and one too many while a job runs.
+    let fleet = fleet_of("1.6.2");
+    let (ep, w) = (endpoint(), worker("w"));
+    let polls = [(); 2].map(|()| fleet.open_poll(&ep, &w, 1));
+    fleet.poll_ended_empty(&w);
+    drop(polls);
+    fleet.took(&w, numbered(1), false, START);
+    assert_eq!(offer(&fleet, "w", 1, true), Some((1, 0)));
+    fleet.took(&w, numbered(2), false, START);
+    assert_eq!(offer(&fleet, "w", 1, true), None);
+    // 1.7.0 has one slot, however many polls it sends.
+    let fleet = fleet_of("1.7.0");
+    let (ep, w) = (endpoint(), worker("w"));
+    let _polls = [(); 5].map(|()| fleet.open_poll(&ep, &w, 1));
+    assert_eq!(offer(&fleet, "w", 1, true), Some((1, 0)));
+    fleet.took(&w, numbered(1), false, START);
+    assert_eq!(offer(&fleet, "w", 1, true), None);
+}
+
+#[test]
+fn a_version_whose_new_jobs_wait_for_old_ones_gets_none_while_others_can_have_them() {
+    let fleet = fleet_of("1.7.7");
+    fleet.took(&worker("w"), numbered(1), false, START);
+    assert_eq!(
+        offer(&fleet, "w", 1, true),
+        None,
+        "another could be started"
+    );
+    let (ep, w) = (endpoint(), worker("w"));
+    let poll = fleet.open_poll(&ep, &w, 1);
+    let asked = Asked {
+        count: 1,
+        single: true,
+    };
+    assert!(
+        fleet
+            .offer(&poll, asked, Prefetch::Auto, || false)
+            .is_some()
+    );
 }

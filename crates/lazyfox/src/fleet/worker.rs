@@ -10,7 +10,9 @@ use lazyfox_core::sdk::Runtime;
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
-use super::{Duty, Grace};
+use super::hands::Hands;
+use super::{Duty, Enlisted, Grace};
+use crate::providers::Release;
 
 /// A worker that holds no job asks for one at least every 25 s. One that has not for so long never will:
 /// it hangs, or its server is not this one any more.
@@ -19,6 +21,22 @@ const DEAF_MS: u64 = limits::POLL_MS_MAX + 30_000;
 pub(super) struct Worker {
     pub(super) endpoint: EndpointId,
     pub(super) started_at: Timestamp,
+    /// Why it was started.
+    pub(super) why: String,
+    pub(super) release: Release,
+    pub(super) gpus: Vec<String>,
+    /// Its provider still prepares the start; what it does, if it said so.
+    pub(super) preparing: Option<String>,
+    /// Since when its program runs.
+    pub(super) runs_since: Timestamp,
+    /// What it works on, as far as is known.
+    pub(super) hands: Hands,
+    /// The most jobs it was ever ready to take at once.
+    pub(super) slots: usize,
+    /// The most polls that it had open when one of them ended without a job.
+    pub(super) polls_kept: Option<usize>,
+    /// Its polls for work that are open now.
+    pub(super) open_polls: usize,
     /// Whether the provider runs it.
     pub(super) managed: bool,
     pub(super) first_poll_at: Option<Timestamp>,
@@ -57,6 +75,15 @@ impl Worker {
         Self {
             endpoint,
             started_at: now,
+            why: String::new(),
+            release: Release::default(),
+            gpus: Vec::new(),
+            preparing: None,
+            runs_since: now,
+            hands: Hands::default(),
+            slots: 1,
+            polls_kept: None,
+            open_polls: 0,
             managed: false,
             first_poll_at: None,
             last_poll_at: now,
@@ -84,6 +111,26 @@ impl Worker {
             Phase::Idle {
                 since: self.free_since,
             }
+        }
+    }
+
+    /// This server runs it, or did in an earlier run.
+    pub(super) fn enlist(&mut self, new: Enlisted) {
+        self.managed = true;
+        self.started_at = new.started_at;
+        self.runs_since = new.started_at;
+        self.why = new.why;
+        self.release = new.release;
+        self.gpus = new.gpus;
+        self.preparing = new.preparing.then(String::new);
+    }
+
+    /// It works on these jobs only.
+    pub(super) fn let_go_but_for(&mut self, named: &[JobId], now: Timestamp) {
+        let before = self.let_go.len();
+        self.let_go.retain(|job, _| named.contains(job));
+        if self.let_go.len() < before {
+            self.free_since = now;
         }
     }
 
@@ -121,8 +168,22 @@ impl Worker {
             entry.retire(why);
             entry.kill().then(|| Duty::Kill(worker.clone(), why))
         };
-        if self.first_poll_at.is_none() && now.ms_since(self.started_at) >= init_timeout_ms {
-            return kill(self, "it did not ask for a job within its init timeout");
+        if self.first_poll_at.is_none() {
+            let (since, limit_ms, why) = match self.preparing {
+                Some(_) => (
+                    self.started_at,
+                    limits::PREPARE_MS_MAX.max(init_timeout_ms),
+                    "its start was not prepared in time",
+                ),
+                None => (
+                    self.runs_since,
+                    init_timeout_ms,
+                    "it did not ask for a job within its init timeout",
+                ),
+            };
+            if now.ms_since(since) >= limit_ms {
+                return kill(self, why);
+            }
         }
         let clings = |it: &LetGo| now.ms_since(it.since) >= grace.release_ms;
         if self.let_go.values().any(clings) {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use lazyfox_core::id::EndpointId;
+use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::job::Event;
 use lazyfox_store::{HolderEvent, StoreError};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::app::App;
-use crate::providers::{Ended, Exit};
+use crate::providers::{Ended, Exit, Release};
 
 /// Lines of a worker's output that go into a job's error.
 const LINES: usize = 5;
@@ -33,10 +33,12 @@ pub async fn ends(app: Arc<App>, mut ended: UnboundedReceiver<Ended>) {
 /// When the store cannot answer; calling it again does the rest.
 pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
     let how = how(end);
+    let (begun, died) = app.fleet.last_of(&end.worker);
     let event = HolderEvent::Lost {
         how: how.clone(),
-        died: false,
-        begun: Vec::new(),
+        // Of one that ended while nobody looked it is not known what ended it: a power loss, too.
+        died: died && end.exit != Exit::Unknown,
+        begun,
     };
     let changes = app
         .store
@@ -49,20 +51,45 @@ pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
         );
     }
     app.note(&changes);
-    let left = app.fleet.ended(&end.worker);
+    let left = app.fleet.ended(end, app.now());
     tracing::info!(
         worker.id = %end.worker, endpoint.id = %end.endpoint, exit = %end.exit, "worker ended"
     );
     match left {
         // What this server ends because it is being stopped itself is no failure.
         Some(left) if left.never_asked && !app.is_closing() => {
-            start_failed(app, &end.endpoint, why_not_ready(end, &how, left.retired)).await
+            let why = why_not_ready(end, &how, left.retired);
+            start_failed(app, &end.endpoint, left.release, why).await
         }
         Some(_) | None => Ok(()),
     }
 }
 
+/// Takes note of a start that the provider refused.
+///
+/// # Errors
+/// When the store cannot answer.
+pub async fn not_started(
+    app: &App,
+    endpoint: &EndpointId,
+    worker: &WorkerId,
+    why: String,
+) -> Result<(), StoreError> {
+    let end = Ended {
+        worker: worker.clone(),
+        endpoint: endpoint.clone(),
+        exit: Exit::NotStarted(why.clone()),
+        last_lines: Vec::new(),
+    };
+    let release = app.fleet.release_of(endpoint);
+    app.fleet.ended(&end, app.now());
+    start_failed(app, endpoint, release, why).await
+}
+
 fn why_not_ready(end: &Ended, how: &str, retired: Option<String>) -> String {
+    if let Exit::NotStarted(why) = &end.exit {
+        return why.clone();
+    }
     let hint = match (&end.exit, retired) {
         (_, Some(why)) => format!(" ({why})"),
         (Exit::Code(0), None) => " (does the handler call runpod.serverless.start?)".to_owned(),
@@ -82,9 +109,16 @@ fn why_not_ready(end: &Ended, how: &str, retired: Option<String>) -> String {
 ///
 /// # Errors
 /// When the store cannot answer.
-pub async fn start_failed(app: &App, endpoint: &EndpointId, why: String) -> Result<(), StoreError> {
+pub async fn start_failed(
+    app: &App,
+    endpoint: &EndpointId,
+    release: Release,
+    why: String,
+) -> Result<(), StoreError> {
     tracing::error!(endpoint.id = %endpoint, %why, "a worker did not start");
-    let failures = app.fleet.start_failed(endpoint, why.clone(), app.now());
+    let failures = app
+        .fleet
+        .start_failed(endpoint, release, why.clone(), app.now());
     let limit = app
         .endpoint(endpoint)
         .map_or(0, |settings| settings.fail_after_starts);

@@ -1,8 +1,9 @@
 //! Workers: as many as the plan says, and none that should be gone.
 
 use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::job::Event;
 use lazyfox_core::limits;
-use lazyfox_core::scale::{self, Demand, Leave, Room};
+use lazyfox_core::scale::{self, Demand, Member, Phase, Plan, Room};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::{StoreError, Survey};
 
@@ -10,8 +11,9 @@ use super::ends;
 use crate::app::App;
 use crate::clock;
 use crate::config::Endpoint;
-use crate::fleet::{Duty, Grace};
-use crate::providers::{Provider, Release, Stop, WorkerSpec};
+use crate::decisions::Inputs;
+use crate::fleet::{Duty, Enlisted, Grace};
+use crate::providers::{Provider, Run, Stop, WorkerSpec};
 use crate::worker_env;
 
 /// Longest time between two looks while there are workers: their graces end without a wake-up.
@@ -22,21 +24,44 @@ const GRACE: Grace = Grace {
     stop_ms: limits::STOP_GRACE_MS,
 };
 
+/// An endpoint at one look.
+struct Look<'a> {
+    id: &'a EndpointId,
+    settings: &'a Endpoint,
+    demand: Demand,
+    fleet: Vec<Member>,
+}
+
 /// Looks at demand and fleet and acts on it. Returns when to look again.
 ///
 /// # Errors
 /// When the store cannot answer.
 pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp, StoreError> {
+    write_begun(app).await?;
     let surveys = app.store.survey().await?;
     let holders: Vec<WorkerId> = surveys.iter().flat_map(Survey::workers).collect();
+    app.fleet
+        .retire_without(|endpoint| app.endpoint(endpoint).is_some());
     carry_out_duties(app, provider, &holders).await;
     let mut again_at = Timestamp::NEVER;
     if !app.is_closing() {
-        for (id, settings) in app.endpoints.all().iter() {
-            if settings.run.is_some() {
-                let survey = surveys.iter().find(|survey| survey.endpoint == *id);
-                again_at = again_at.min(scale_endpoint(app, provider, id, settings, survey).await?);
+        let endpoints = app.endpoints.all();
+        let managed = endpoints.iter().filter(|(_, it)| it.run.is_some());
+        let mut looks: Vec<Look<'_>> = managed
+            .map(|(id, settings)| look(app, id, settings, &surveys))
+            .collect();
+        // Who gave up a worker for a newer release gets its place back first.
+        looks.sort_by_key(|look| !look.fleet.iter().any(|member| member.outdated));
+        let mut short = None;
+        for look in &looks {
+            let plan = scale_endpoint(app, provider, look).await?;
+            again_at = again_at.min(plan.again_at);
+            if plan.throttled > 0 {
+                short = short.or(Some(look.id));
             }
+        }
+        if let Some(short) = short {
+            make_room(app, short, &looks);
         }
     }
     let tick = if app.fleet.is_empty() {
@@ -45,6 +70,15 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
         app.now().plus_ms(TICK_MS)
     };
     Ok(again_at.min(tick))
+}
+
+/// Jobs that waited inside a worker and run for a while now: their execution timeout counts from here.
+async fn write_begun(app: &App) -> Result<(), StoreError> {
+    for (endpoint, worker, job) in app.fleet.begun(app.now()) {
+        app.apply(&endpoint, job, Event::Begin { worker }, None)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Each duty is named once, so all are carried out, whatever the store says.
@@ -66,37 +100,92 @@ async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &[WorkerI
     }
 }
 
+fn look<'a>(app: &App, id: &'a EndpointId, settings: &'a Endpoint, surveys: &[Survey]) -> Look<'a> {
+    let survey = surveys.iter().find(|survey| survey.endpoint == *id);
+    let holders: Vec<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
+    Look {
+        id,
+        settings,
+        demand: survey.map_or(Demand::default(), |survey| survey.demand),
+        fleet: app.fleet.members(id, &holders),
+    }
+}
+
 async fn scale_endpoint(
     app: &App,
     provider: &dyn Provider,
-    id: &EndpointId,
-    settings: &Endpoint,
-    survey: Option<&Survey>,
-) -> Result<Timestamp, StoreError> {
+    look: &Look<'_>,
+) -> Result<Plan, StoreError> {
+    let Look {
+        id,
+        settings,
+        demand,
+        fleet,
+    } = look;
     let now = app.now();
-    let demand = survey.map_or(Demand::default(), |survey| survey.demand);
-    let holders: Vec<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
-    let fleet = app.fleet.members(id, &holders);
-    let starts = app.fleet.failed_starts(id);
-    let room = Room::UNLIMITED;
-    let plan = scale::plan(&demand, &fleet, &settings.scale, &starts, room, now);
-    if plan.start > 0 || !plan.stop.is_empty() {
+    let (starts, _) = app.fleet.starts(id);
+    let room = room(app, settings);
+    let plan = scale::plan(demand, fleet, &settings.scale, &starts, Room(room), now);
+    let inputs = Inputs::of(*demand, fleet, starts, room);
+    if app.decisions.note(id, &plan, inputs, now) {
         tracing::info!(
-            endpoint.id = %id, start = plan.start, stop = plan.stop.len(),
-            queued = demand.queued, running = demand.running, workers = fleet.len(),
-            reason = plan.reason.as_str(), why = %plan.reason, "scaling"
+            endpoint.id = %id, why = %plan.reason, want = plan.want, start = plan.start,
+            stop = plan.stop.len(), throttled = plan.throttled, queued = demand.queued,
+            queued_low = demand.queued_low, running = demand.running, starting = inputs.starting,
+            idle = inputs.idle, busy = inputs.busy, stopping = inputs.stopping,
+            outdated = inputs.outdated, failed = starts.failed_in_a_row, "scaling"
         );
     }
-    for Leave { worker, why } in &plan.stop {
+    for leave in &plan.stop {
         // It gets no more jobs from here on; when a later look finds it holding none, it is asked to
         // stop. A job that it took in between is thus never hit.
-        app.fleet.retire(worker, &why.to_string());
+        app.fleet.retire(&leave.worker, &leave.why.to_string());
         app.wakes.scale.notify_one();
     }
     for _ in 0..plan.start {
-        start(app, provider, id, settings, now).await?;
+        start(app, provider, id, settings, &plan.reason.to_string()).await?;
     }
-    Ok(plan.again_at)
+    Ok(plan)
+}
+
+/// How many more workers the machine's GPUs are enough for; `None` where none are needed.
+fn room(app: &App, settings: &Endpoint) -> Option<u32> {
+    let each = usize::try_from(settings.gpus).unwrap_or(usize::MAX);
+    if each == 0 {
+        return None;
+    }
+    let used = app.fleet.gpus_used();
+    let free = app.gpus.free(used.iter().map(String::as_str)).len();
+    Some(u32::try_from(free / each).unwrap_or(u32::MAX))
+}
+
+/// An endpoint finds no free GPU: an idle worker of another one, which has no use for it now, goes before its
+/// time.
+fn make_room(app: &App, short: &EndpointId, looks: &[Look<'_>]) {
+    let on_gpus = |look: &&Look<'_>| look.settings.gpus > 0;
+    let leaving = |member: &Member| matches!(member.phase, Phase::Stopping);
+    if looks
+        .iter()
+        .filter(on_gpus)
+        .any(|look| look.fleet.iter().any(leaving))
+    {
+        return;
+    }
+    let spare = looks.iter().filter(on_gpus).filter(|look| {
+        let kept = usize::try_from(look.settings.scale.workers_min).unwrap_or(usize::MAX);
+        look.id != short && look.demand.queued == 0 && look.fleet.len() > kept
+    });
+    let idle = spare
+        .flat_map(|look| &look.fleet)
+        .filter_map(|member| match member.phase {
+            Phase::Idle { since } => Some((since, &member.worker)),
+            Phase::Starting | Phase::Busy { .. } | Phase::Stopping => None,
+        });
+    if let Some((_, worker)) = idle.min() {
+        app.fleet
+            .retire(worker, &format!("idle, and {short} needs its GPUs"));
+        app.wakes.scale.notify_one();
+    }
 }
 
 async fn start(
@@ -104,30 +193,43 @@ async fn start(
     provider: &dyn Provider,
     id: &EndpointId,
     settings: &Endpoint,
-    now: Timestamp,
+    why: &str,
 ) -> Result<(), StoreError> {
     let Some(run) = settings.run.clone() else {
+        return Ok(());
+    };
+    let used = app.fleet.gpus_used();
+    let used = used.iter().map(String::as_str);
+    let Some(gpus) = app.gpus.assign(settings.gpus, used) else {
         return Ok(());
     };
     let name = format!("wk{}", clock::random_name::<12>());
     let worker: WorkerId = name
         .parse()
         .expect("lower-case letters and digits are a name");
+    let release = app.fleet.release_of(id);
+    tracing::info!(worker.id = %worker, endpoint.id = %id, %release, why, "starting a worker");
+    // Known before it runs: it may ask for work before start returns.
+    app.fleet.enlist(Enlisted {
+        worker: worker.clone(),
+        endpoint: id.clone(),
+        release,
+        gpus: gpus.clone(),
+        started_at: app.now(),
+        why: why.to_owned(),
+        preparing: matches!(run, Run::Container(_)),
+    });
     let spec = WorkerSpec {
         endpoint: id.clone(),
         worker: worker.clone(),
         run,
-        gpus: Vec::new(),
-        release: Release::default(),
+        gpus,
+        release,
         env: worker_env::variables(app, id, settings, &worker),
         server_host: worker_env::server_host(app),
     };
-    tracing::info!(worker.id = %worker, endpoint.id = %id, "starting a worker");
-    // Known before it runs: it may ask for work before start returns.
-    app.fleet.managed(id, &worker, now);
     if let Err(e) = provider.start(spec) {
-        app.fleet.ended(&worker);
-        ends::start_failed(app, id, e.to_string()).await?;
+        ends::not_started(app, id, &worker, e.to_string()).await?;
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use lazyfox_store::{Ask, Extra, NewJob, Parts};
 use super::*;
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
-use crate::providers::{Exit, Found, ProcessRun, Run, StartError, Stop, WorkerSpec};
+use crate::fleet::Enlisted;
+use crate::providers::{Exit, Found, ProcessRun, Release, Run, StartError, Stop, WorkerSpec};
 use crate::secrets::ServerKey;
 
 const START: Timestamp = Timestamp::from_ms(1_000_000);
@@ -44,6 +45,18 @@ fn endpoint() -> EndpointId {
 
 fn worker(name: &str) -> WorkerId {
     name.parse().unwrap()
+}
+
+fn enlist(app: &App, name: &str) {
+    app.fleet.enlist(Enlisted {
+        worker: worker(name),
+        endpoint: endpoint(),
+        release: Release::default(),
+        gpus: Vec::new(),
+        started_at: START,
+        why: String::new(),
+        preparing: false,
+    });
 }
 
 /// An app with one endpoint whose waiting jobs fail with the first start that does.
@@ -97,7 +110,7 @@ fn ended(name: &str) -> Ended {
 async fn a_start_that_fails_fails_the_jobs_that_waited_for_it_with_its_reason() {
     let app = app();
     let id = submitted(&app, 1).await;
-    app.fleet.managed(&endpoint(), &worker("w1"), START);
+    enlist(&app, "w1");
     ends::end_once(&app, &ended("w1")).await.unwrap();
     let loaded = app.store.load(&endpoint(), id, Parts::default()).await;
     let job = loaded.unwrap().unwrap().job;
@@ -112,9 +125,9 @@ async fn a_start_that_fails_fails_the_jobs_that_waited_for_it_with_its_reason() 
 async fn a_start_that_fails_beside_a_worker_that_serves_fails_no_job() {
     let app = app();
     let id = submitted(&app, 1).await;
-    app.fleet.managed(&endpoint(), &worker("w1"), START);
+    enlist(&app, "w1");
     app.fleet.polled(&endpoint(), &worker("w1"), None, START);
-    app.fleet.managed(&endpoint(), &worker("w2"), START);
+    enlist(&app, "w2");
     ends::end_once(&app, &ended("w2")).await.unwrap();
     assert_eq!(status(&app, id).await, Status::InQueue);
 }
@@ -144,7 +157,7 @@ async fn a_worker_that_is_killed_loses_its_jobs_without_a_retry() {
     let app = app();
     let provider = Notes::default();
     let id = submitted(&app, 1).await;
-    app.fleet.managed(&endpoint(), &worker("w1"), START);
+    enlist(&app, "w1");
     app.fleet.polled(&endpoint(), &worker("w1"), None, START);
     let ask = Ask {
         endpoint: endpoint(),

@@ -1,0 +1,136 @@
+//! How many jobs a poll is answered with: what the worker asks for, held against what its version can bear.
+
+use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::prefetch;
+use lazyfox_core::sdk::{Abilities, SlotsBy};
+
+use super::Fleet;
+use super::worker::Worker;
+use crate::config::Prefetch;
+
+/// What a poll may be answered with now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// So many jobs that start at once.
+    pub count: usize,
+    /// So many more that wait inside the worker.
+    pub extra: usize,
+}
+
+/// A poll for work, for as long as it is open.
+pub struct OpenPoll<'a> {
+    fleet: &'a Fleet,
+    endpoint: &'a EndpointId,
+    worker: &'a WorkerId,
+}
+
+/// What a poll asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// How many jobs.
+    pub count: usize,
+    /// Whether it is a poll for one job, which is not widened by itself when more slots become free.
+    pub single: bool,
+}
+
+impl Fleet {
+    /// A poll of a worker is open until the answer is dropped.
+    #[must_use]
+    pub fn open_poll<'a>(
+        &'a self,
+        endpoint: &'a EndpointId,
+        worker: &'a WorkerId,
+        asked: usize,
+    ) -> OpenPoll<'a> {
+        let mut state = self.state();
+        if let Some(entry) = state.workers.get_mut(worker) {
+            entry.open_polls += 1;
+            entry.slots = entry.slots.max(asked);
+        }
+        state.line(endpoint).open_polls += 1;
+        OpenPoll {
+            fleet: self,
+            endpoint,
+            worker,
+        }
+    }
+
+    /// A poll was open to its end: there was nothing.
+    pub fn poll_ended_empty(&self, worker: &WorkerId) {
+        if let Some(entry) = self.state().workers.get_mut(worker)
+            && entry.able().slots_by == SlotsBy::Polls
+        {
+            entry.polls_kept = entry.polls_kept.max(Some(entry.open_polls));
+            entry.slots = entry.slots.max(entry.open_polls);
+        }
+    }
+
+    /// What a worker's open poll may be answered with now; `None` when it has to wait, whatever there is.
+    /// `others_can_start` is whether a further worker could be started.
+    #[must_use]
+    pub fn offer(
+        &self,
+        poll: &OpenPoll<'_>,
+        asked: Asked,
+        prefetch: Prefetch,
+        others_can_start: impl FnOnce() -> bool,
+    ) -> Option<Offer> {
+        let state = self.state();
+        let entry = state.workers.get(poll.worker)?;
+        let line = state.lines.get(poll.endpoint)?;
+        let able = entry.able();
+        let others_idle = line.open_polls > entry.open_polls;
+        let held = entry.hands.len();
+        if held > 0 && !able.starts_beside_running && (others_idle || others_can_start()) {
+            return None;
+        }
+        let mut count = asked.count;
+        if asked.single && able.takes_more {
+            count = count.max(entry.slots.saturating_sub(held));
+        }
+        if !able.keeps_to_its_slots {
+            count = count.min(entry.slots_kept().saturating_sub(held));
+        }
+        if count == 0 {
+            return None;
+        }
+        let most = match prefetch {
+            Prefetch::Off => 1,
+            Prefetch::Auto => usize::MAX,
+            Prefetch::Jobs(most) => usize::try_from(most).unwrap_or(usize::MAX),
+        };
+        let extra = if able.takes_more && !others_idle && entry.hands.waiting() == 0 {
+            prefetch::extra(&line.pace, count, most)
+        } else {
+            0
+        };
+        Some(Offer { count, extra })
+    }
+}
+
+impl Worker {
+    pub(super) fn able(&self) -> Abilities {
+        Abilities::of(self.runtime)
+    }
+
+    /// The jobs that it should hold at most, where it would take more.
+    fn slots_kept(&self) -> usize {
+        match self.able().slots_by {
+            SlotsBy::Batch => self.slots,
+            SlotsBy::One => 1,
+            // Before it was idle once, any number would be a guess, and one too small would halve it.
+            SlotsBy::Polls => self.polls_kept.unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl Drop for OpenPoll<'_> {
+    fn drop(&mut self) {
+        let mut state = self.fleet.state();
+        if let Some(entry) = state.workers.get_mut(self.worker) {
+            entry.open_polls = entry.open_polls.saturating_sub(1);
+        }
+        let line = state.line(self.endpoint);
+        line.open_polls = line.open_polls.saturating_sub(1);
+    }
+}
