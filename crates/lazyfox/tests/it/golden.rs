@@ -245,17 +245,17 @@ macro_rules! recordings {
 
             #[tokio::test]
             async fn sync() {
-                run(Setup::memory(), async |s| replay(s, $version, "sync").await).await;
+                run(recorded(), async |s| replay(s, $version, "sync").await).await;
             }
 
             #[tokio::test]
             async fn generator_with_aggregate() {
-                run(Setup::memory(), async |s| replay(s, $version, "gen_agg").await).await;
+                run(recorded(), async |s| replay(s, $version, "gen_agg").await).await;
             }
 
             #[tokio::test]
             async fn generator_without_aggregate() {
-                run(Setup::memory(), async |s| replay(s, $version, "agen_noagg").await).await;
+                run(recorded(), async |s| replay(s, $version, "agen_noagg").await).await;
             }
 
             #[tokio::test]
