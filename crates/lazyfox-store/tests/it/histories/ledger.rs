@@ -1,8 +1,11 @@
 //! The promises, checked over a history by a bookkeeper that does not know how a store works: no accepted
 //! job is lost, an end is final except through a retry, no job has two holders, results come from
-//! the holder only, first attempts start in the order of submission, and the numbers add up.
+//! the holder only, first attempts start in the order of submission, nobody pays for what others did to a
+//! worker, and the numbers add up.
 
 mod deliveries;
+mod endpoints;
+mod workers;
 
 use std::collections::BTreeMap;
 
@@ -11,12 +14,13 @@ use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{self, Counter, Event, Job, Status};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::{
-    Ask, Change, Delivery, DeliveryQuery, Due, Expired, Idempotency, Leased, Loaded, NewJob,
-    Outbox, Outgoing, Redelivery, Settlement, Survey, Webhook,
+    Change, Delivery, DeliveryQuery, Due, Expired, Idempotency, Loaded, NewJob, Outbox, Outgoing,
+    Redelivery, Settlement, Survey, Webhook,
 };
 
 pub(crate) use self::deliveries::Asked;
 use self::deliveries::Deliveries;
+use self::endpoints::Endpoints;
 use crate::world::{input_of, without_lease};
 
 /// A record that is kept for an open delivery's sake is looked at again so much later, at the latest.
@@ -28,6 +32,7 @@ pub(crate) struct Ledger {
     entries: Vec<Entry>,
     counters: BTreeMap<(EndpointId, Counter), u64>,
     deliveries: Deliveries,
+    endpoints: Endpoints,
 }
 
 struct Entry {
@@ -86,6 +91,17 @@ impl Ledger {
         self.kept(id).and_then(Entry::holder).cloned()
     }
 
+    pub(crate) fn held(&self, by: &WorkerId) -> Vec<JobId> {
+        let held = self.entries.iter().filter(|it| it.holder() == Some(by));
+        held.map(|entry| entry.job.id).collect()
+    }
+
+    pub(crate) fn begun(&self, by: &WorkerId) -> Vec<JobId> {
+        let held = self.entries.iter().filter(|it| it.holder() == Some(by));
+        let begun = held.filter(|it| !it.job.waits_in_worker());
+        begun.map(|entry| entry.job.id).collect()
+    }
+
     pub(crate) fn ended(&self) -> Vec<(JobId, EndpointId)> {
         let ended = self
             .entries
@@ -129,48 +145,6 @@ impl Ledger {
         assert_eq!(entry.job.id, known);
     }
 
-    pub(crate) fn leased(&mut self, ask: &Ask, leased: &Leased, now: Timestamp) {
-        let lost = Event::Lost {
-            worker: ask.worker.clone(),
-            how: String::new(),
-            died: false,
-        };
-        for change in &leased.lost {
-            self.changed(change, &lost, None);
-        }
-        assert!(leased.handouts.len() <= ask.count);
-        for handout in &leased.handouts {
-            let first = self.first_for(ask, now);
-            assert_eq!(
-                first,
-                Some(handout.job.id),
-                "the first of the normal lane, else of the low lane, goes out"
-            );
-            let entry = self.entry(handout.job.id);
-            assert_eq!(entry.job.endpoint, ask.endpoint);
-            assert_eq!(handout.input, input_of(handout.job.id));
-            assert_eq!(handout.secrets, entry.secrets);
-            entry.attempts += 1;
-            entry.job = handout.job.clone();
-            assert_eq!(entry.holder(), Some(&ask.worker));
-        }
-        if leased.handouts.len() < ask.count {
-            assert_eq!(self.first_for(ask, now), None, "a poll came back too empty");
-        }
-    }
-
-    /// Places never change, so that also jobs on their second attempt come in order of submission.
-    fn first_for(&self, ask: &Ask, now: Timestamp) -> Option<JobId> {
-        let lane = |low| {
-            self.entries.iter().find(|entry| {
-                entry.job.endpoint == ask.endpoint
-                    && entry.job.terms.low_priority == low
-                    && entry.waits_for(&ask.worker, now)
-            })
-        };
-        lane(false).or_else(|| lane(true)).map(|entry| entry.job.id)
-    }
-
     pub(crate) fn expired(&mut self, expired: &Expired, limit: usize, now: Timestamp) {
         assert!(expired.changes.len() <= limit);
         for change in &expired.changes {
@@ -182,14 +156,6 @@ impl Ledger {
         };
         let more = expired.changes.len() == limit || expired.changes.iter().any(again);
         assert!(more || expired.next > now, "something due was left out");
-    }
-
-    pub(crate) fn let_go(&mut self, by: &WorkerId, changes: &[Change]) {
-        let event = Event::Evict { worker: by.clone() };
-        for change in changes {
-            self.changed(change, &event, None);
-        }
-        assert!(self.entries.iter().all(|entry| entry.holder() != Some(by)));
     }
 
     pub(crate) fn swept(&mut self, on: &EndpointId, changes: &[Change], limit: usize) {
@@ -236,6 +202,7 @@ impl Ledger {
         if before == Status::InProgress {
             assert_eq!(change.holder.as_ref(), entry.holder());
         }
+        entry.check_losses(change, event);
         let retried = change.job.retries > entry.job.retries;
         match event {
             Event::Progress { .. } | Event::Complete { .. } | Event::Fail { .. } => {

@@ -12,12 +12,20 @@ pub(crate) enum Op {
         on: usize,
         by: usize,
         count: usize,
+        extra: usize,
+        /// No hard end within this time may wait inside the worker.
+        lasts_ms: u64,
         disowns: bool,
     },
     /// A worker takes a job and ends it.
     Run {
         on: usize,
         by: usize,
+        what: What,
+    },
+    /// A worker ends the jobs that it has begun with.
+    Finish {
+        by: Busy,
         what: What,
     },
     Apply {
@@ -31,12 +39,15 @@ pub(crate) enum Op {
         limit: usize,
     },
     Renew {
-        by: usize,
+        by: Busy,
         jobs: Option<Vec<usize>>,
+        /// Whether what it tells is written.
+        begins: bool,
     },
     Held {
-        by: usize,
-        evict: bool,
+        by: Busy,
+        how: Gone,
+        begun: Vec<usize>,
     },
     Append {
         job: usize,
@@ -77,6 +88,14 @@ pub(crate) enum Op {
         on: usize,
         overlap_ms: u64,
     },
+    Release {
+        on: usize,
+        fingerprint: u8,
+    },
+    Override {
+        on: usize,
+        settings: Option<u8>,
+    },
     Wait {
         ms: u64,
     },
@@ -93,6 +112,7 @@ pub(crate) struct New {
     pub(crate) sync: bool,
     pub(crate) low: bool,
     pub(crate) retries_max: u32,
+    pub(crate) poison_after: u32,
     pub(crate) ttl: Ttl,
     pub(crate) short_run: bool,
     /// To which host.
@@ -113,10 +133,14 @@ pub(crate) enum Ttl {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum What {
     HandBack,
+    Begin,
     Progress,
-    Complete,
-    Fail,
-    Lost,
+    /// So much earlier it had begun, if that is known.
+    Complete(Option<u64>),
+    Fail(Option<u64>),
+    Lost {
+        died: bool,
+    },
     Cancel,
     Retry,
     WaitEnded,
@@ -128,6 +152,21 @@ pub(crate) enum What {
 pub(crate) enum Speaker {
     Holder,
     Worker(usize),
+}
+
+/// Mostly a worker that holds something, else any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Busy {
+    Holding(usize),
+    Any(usize),
+}
+
+/// How all jobs of a worker come to be without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    Evicted,
+    Lost,
+    Died,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,14 +204,15 @@ pub(crate) fn history() -> impl Strategy<Value = Vec<Op>> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        14 => new().prop_map(Op::Submit),
-        10 => lease(),
+        18 => new().prop_map(Op::Submit),
+        12 => lease(),
         14 => run(),
+        6 => finish(),
         20 => apply(),
         4 => limit().prop_map(|limit| Op::Expire { limit }),
-        3 => (0..WORKERS.len(), prop::option::of(vec(any_job(), 0..3)))
-            .prop_map(|(by, jobs)| Op::Renew { by, jobs }),
-        2 => (0..WORKERS.len(), any::<bool>()).prop_map(|(by, evict)| Op::Held { by, evict }),
+        6 => (busy(), prop::option::weighted(0.8, vec(any_job(), 0..3)), any::<bool>())
+            .prop_map(|(by, jobs, begins)| Op::Renew { by, jobs, begins }),
+        4 => held(),
         5 => (any_job(), speaker(), vec(1..9_usize, 0..4))
             .prop_map(|(job, by, sizes)| Op::Append { job, by, sizes }),
         3 => (any_job(), 0..12_usize).prop_map(|(job, bytes_max)| Op::Drain { job, bytes_max }),
@@ -184,6 +224,10 @@ fn op() -> impl Strategy<Value = Op> {
         6 => redeliver(),
         3 => search().prop_map(Op::Deliveries),
         1 => (endpoint(), wait()).prop_map(|(on, overlap_ms)| Op::Secret { on, overlap_ms }),
+        2 => (endpoint(), 0..3_u8)
+            .prop_map(|(on, fingerprint)| Op::Release { on, fingerprint }),
+        1 => (endpoint(), any::<Option<u8>>())
+            .prop_map(|(on, settings)| Op::Override { on, settings }),
         10 => wait().prop_map(|ms| Op::Wait { ms }),
         3 => (any_job(), 1..5_usize).prop_map(|(job, page)| Op::Look { job, page }),
         2 => Just(Op::Reopen),
@@ -206,14 +250,17 @@ fn new() -> impl Strategy<Value = New> {
     );
     let key = prop::option::weighted(0.2, (0..3_u8, 0..2_u8));
     let webhook = prop::option::weighted(0.8, 0..HOSTS.len());
-    let all = (endpoint(), flags, webhook, 0..3_u32, ttl, key);
-    all.prop_map(|(on, flags, webhook, retries_max, ttl, key)| {
+    let losses = (select(vec![0, 1, 2, 9]), 0..4_u32);
+    let all = (endpoint(), flags, webhook, losses, ttl, key);
+    all.prop_map(|(on, flags, webhook, losses, ttl, key)| {
+        let (retries_max, poison_after) = losses;
         let (sync, low, short_run, on_cancel, secrets) = flags;
         New {
             on,
             sync,
             low,
             retries_max,
+            poison_after,
             ttl,
             short_run,
             webhook,
@@ -269,28 +316,42 @@ fn search() -> impl Strategy<Value = Search> {
 
 fn lease() -> impl Strategy<Value = Op> {
     let disowns = prop::bool::weighted(0.15);
-    (endpoint(), 0..WORKERS.len(), 0..4_usize, disowns).prop_map(|(on, by, count, disowns)| {
-        Op::Lease {
-            on,
-            by,
-            count,
-            disowns,
-        }
+    let counts = (0..4_usize, prop_oneof![1 => Just(0_usize), 1 => 0..5_usize]);
+    let all = (endpoint(), 0..WORKERS.len(), counts, wait(), disowns);
+    all.prop_map(|(on, by, (count, extra), lasts_ms, disowns)| Op::Lease {
+        on,
+        by,
+        count,
+        extra,
+        lasts_ms,
+        disowns,
     })
 }
 
+fn held() -> impl Strategy<Value = Op> {
+    let how = select(vec![Gone::Evicted, Gone::Lost, Gone::Died, Gone::Died]);
+    (busy(), how, prop_oneof![Just(vec![]), vec(any_job(), 1..3)])
+        .prop_map(|(by, how, begun)| Op::Held { by, how, begun })
+}
+
 fn run() -> impl Strategy<Value = Op> {
-    let what = prop_oneof![1 => Just(What::Complete), 2 => Just(What::Fail)];
+    let what = prop_oneof![1 => Just(What::Complete(None)), 2 => Just(What::Fail(None))];
     (endpoint(), 0..WORKERS.len(), what).prop_map(|(on, by, what)| Op::Run { on, by, what })
+}
+
+fn finish() -> impl Strategy<Value = Op> {
+    let what = prop::option::of(0..3_000_u64).prop_map(What::Complete);
+    (busy(), what).prop_map(|(by, what)| Op::Finish { by, what })
 }
 
 fn apply() -> impl Strategy<Value = Op> {
     let what = prop_oneof![
         1 => Just(What::HandBack),
+        2 => Just(What::Begin),
         2 => Just(What::Progress),
-        4 => Just(What::Complete),
-        4 => Just(What::Fail),
-        3 => Just(What::Lost),
+        4 => prop::option::of(0..3_000_u64).prop_map(What::Complete),
+        4 => prop::option::of(0..3_000_u64).prop_map(What::Fail),
+        4 => any::<bool>().prop_map(|died| What::Lost { died }),
         2 => Just(What::Cancel),
         5 => Just(What::Retry),
         1 => Just(What::WaitEnded),
@@ -321,6 +382,13 @@ fn speaker() -> impl Strategy<Value = Speaker> {
     prop_oneof![
         4 => Just(Speaker::Holder),
         1 => (0..WORKERS.len()).prop_map(Speaker::Worker),
+    ]
+}
+
+fn busy() -> impl Strategy<Value = Busy> {
+    prop_oneof![
+        4 => (0..WORKERS.len()).prop_map(Busy::Holding),
+        1 => (0..WORKERS.len()).prop_map(Busy::Any),
     ]
 }
 

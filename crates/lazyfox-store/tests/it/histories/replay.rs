@@ -1,6 +1,7 @@
 //! Runs a history on both stores side by side.
 
 mod deliveries;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,10 +14,7 @@ use lazyfox_core::policy::Terms;
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
-use lazyfox_store::{
-    Applied, Ask, Extra, Heartbeat, HolderEvent, Idempotency, NewJob, Query, Store, Submitted,
-    Webhook,
-};
+use lazyfox_store::{Applied, Heartbeat, Idempotency, NewJob, Query, Store, Submitted, Webhook};
 use tempfile::TempDir;
 
 use super::ledger::Ledger;
@@ -100,11 +98,18 @@ impl Replay {
                 on,
                 by,
                 count,
+                extra,
+                lasts_ms,
                 disowns,
             } => {
-                self.lease(on, by, count, disowns).await;
+                let mut ask = self.ask(on, by, count);
+                ask.extra.count = extra;
+                ask.extra.not_expiring_before = now.plus_ms(lasts_ms);
+                ask.disowns_before = disowns.then_some(now);
+                self.lease(on, ask).await;
             }
             Op::Run { on, by, what } => self.run(on, by, what).await,
+            Op::Finish { by, what } => self.finish(by, what).await,
             Op::Apply {
                 job,
                 what,
@@ -123,30 +128,12 @@ impl Replay {
                     .await;
                 self.ledger.expired(&expired, limit, now);
             }
-            Op::Renew { by, ref jobs } => {
-                let beat = Heartbeat {
-                    worker: worker(WORKERS[by]),
-                    jobs: jobs.as_ref().map(|jobs| {
-                        let named = jobs.iter().filter_map(|&n| self.job(n));
-                        named.map(|(id, _)| id).collect()
-                    }),
-                    lease_ms: limits::LEASE_MS,
-                };
-                self.both(async |store| store.renew(beat.clone(), now).await)
-                    .await;
-            }
-            Op::Held { by, evict } => {
-                let by = worker(WORKERS[by]);
-                let event = if evict {
-                    HolderEvent::Evict
-                } else {
-                    gone("exited with code 1", false)
-                };
-                let changes = self
-                    .both(async |store| store.apply_to_held(&by, event.clone(), now).await)
-                    .await;
-                self.ledger.let_go(&by, &changes);
-            }
+            Op::Renew {
+                by,
+                ref jobs,
+                begins,
+            } => self.renew(by, jobs.as_deref(), begins).await,
+            Op::Held { by, how, ref begun } => self.held(by, how, begun).await,
             Op::Append { job, by, ref sizes } => self.append(job, by, sizes).await,
             Op::Drain { job, bytes_max } => {
                 if let Some((id, on)) = self.job(job) {
@@ -183,6 +170,8 @@ impl Replay {
             } => self.redeliver(deliveries, elsewhere).await,
             Op::Deliveries(ref search) => self.search(search).await,
             Op::Secret { on, overlap_ms } => self.add_secret(on, overlap_ms).await,
+            Op::Release { on, fingerprint } => self.release(on, fingerprint).await,
+            Op::Override { on, settings } => self.set_override(on, settings).await,
             Op::Wait { ms } => self.now = now.plus_ms(ms),
             Op::Look { job, page } => {
                 if let Some((id, on)) = self.job(job) {
@@ -207,6 +196,7 @@ impl Replay {
             ttl_expiry_forgets: new.ttl == Ttl::Forgets,
             low_priority: new.low,
             retries_max: new.retries_max,
+            poison_after: new.poison_after,
             webhook_on_cancel: new.on_cancel,
             ..terms()
         };
@@ -237,55 +227,26 @@ impl Replay {
         }
     }
 
-    async fn lease(
-        &mut self,
-        on: usize,
-        by: usize,
-        count: usize,
-        disowns: bool,
-    ) -> Vec<(JobId, usize)> {
-        let now = self.now;
-        let ask = Ask {
-            endpoint: endpoint(ENDPOINTS[on]),
-            worker: worker(WORKERS[by]),
-            count,
-            extra: Extra::default(),
-            lease_ms: limits::LEASE_MS - 10_000,
-            disowns_before: disowns.then_some(now),
-        };
-        let leased = self
-            .both(async |store| store.lease(ask.clone(), now).await)
-            .await;
-        self.ledger.leased(&ask, &leased, now);
-        let handouts = leased.handouts.iter();
-        handouts.map(|handout| (handout.job.id, on)).collect()
-    }
-
-    async fn run(&mut self, on: usize, by: usize, what: What) {
-        for (id, of) in self.lease(on, by, 1, false).await {
-            self.apply(of, id, what, Speaker::Worker(by), Some(1)).await;
-        }
-    }
-
     async fn apply(&mut self, on: usize, id: JobId, what: What, by: Speaker, output: Option<u8>) {
         let now = self.now;
         let by = worker(self.speaker(by, id));
         let event = match what {
             What::HandBack => Event::HandBack { worker: by },
+            What::Begin => Event::Begin { worker: by },
             What::Progress => Event::Progress { worker: by },
-            What::Complete => Event::Complete {
+            What::Complete(ago_ms) => Event::Complete {
                 worker: by,
-                began_at: None,
+                began_at: ago_ms.map(|ms| before(now, ms)),
             },
-            What::Fail => Event::Fail {
+            What::Fail(ago_ms) => Event::Fail {
                 worker: by,
                 error: "out of memory".to_owned(),
-                began_at: None,
+                began_at: ago_ms.map(|ms| before(now, ms)),
             },
-            What::Lost => Event::Lost {
+            What::Lost { died } => Event::Lost {
                 worker: by,
                 how: "left".to_owned(),
-                died: false,
+                died,
             },
             What::Cancel => Event::Cancel,
             What::Retry => Event::Retry,
@@ -295,7 +256,9 @@ impl Replay {
         // Only reports carry an output.
         let output = match what {
             What::Progress => Some(Bytes::from(format!("\"half of {}\"", output.unwrap_or(0)))),
-            What::Complete | What::Fail => output.map(|n| Bytes::from(format!("{{\"n\": {n}}}"))),
+            What::Complete(_) | What::Fail(_) => {
+                output.map(|n| Bytes::from(format!("{{\"n\": {n}}}")))
+            }
             _ => None,
         };
         let endpoint = endpoint(ENDPOINTS[on]);
@@ -374,6 +337,8 @@ impl Replay {
             })
             .await;
         self.ledger.check_loaded(id, loaded.as_ref());
+        let place = self.both(async |store| store.place(&on, id).await).await;
+        self.ledger.check_place(id, place);
     }
 
     async fn compare_lists(&self, limit: usize) {
@@ -408,6 +373,7 @@ impl Replay {
         }
         self.compare_lists(3).await;
         self.compare_deliveries().await;
+        self.compare_overrides().await;
         let surveys = self.both(async |store| store.survey().await).await;
         self.ledger.check_survey(&surveys);
     }
@@ -432,4 +398,9 @@ impl Replay {
             self.memory.renew(beat, self.now).await.unwrap();
         }
     }
+}
+
+/// This many milliseconds earlier.
+fn before(now: Timestamp, ms: u64) -> Timestamp {
+    Timestamp::from_ms(now.as_ms().saturating_sub_unsigned(ms))
 }
