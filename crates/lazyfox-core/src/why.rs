@@ -180,9 +180,9 @@ fn text(cause: Cause, facts: &Facts, now: Timestamp) -> String {
             Some(at) => {
                 let step = facts.starting_step.as_deref();
                 let step = step.map(|step| format!(": {step}")).unwrap_or_default();
-                let workers = counted(facts.starting, "worker is", "workers are");
+                let workers = counted(facts.starting, "worker has", "workers have");
                 format!(
-                    "no worker is free yet; {workers} starting since {}{step}",
+                    "no worker is free yet; {workers} been starting for {}{step}",
                     since(at)
                 )
             }

@@ -22,6 +22,7 @@ mod pages;
 mod pretty;
 mod redeliver;
 mod requests;
+mod scaler;
 mod show;
 mod stream;
 mod table;
@@ -29,6 +30,8 @@ mod times;
 mod wait;
 mod webhook_secret;
 mod when;
+mod why;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -37,8 +40,8 @@ use std::process::ExitCode;
 
 pub use args::{
     ClientCommand, Connection, DeliveriesArgs, EndpointArgs, JobArgs, ListArgs, ListenArgs,
-    PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs, RunsyncArgs, StatusArgs,
-    SubmitArgs, WebhookSecretArgs,
+    PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs, RunsyncArgs, ScalerArgs,
+    StatusArgs, SubmitArgs, WebhookSecretArgs, WorkersArgs,
 };
 use console::Console;
 use failure::{Failure, Outcome};

@@ -48,14 +48,14 @@ fn the_first_worker_is_starting() {
         starting_since: Some(ago(14_000)),
         ..busy()
     };
-    let text = "no worker is free yet; 1 worker is starting since 14 s";
+    let text = "no worker is free yet; 1 worker has been starting for 14 s";
     check(facts.clone(), Cause::Starting, Some(6_000), text);
     let facts = Facts {
         starting_step: Some("pulling ocr:1.3: 3 of 8 layers".to_owned()),
         ahead: 2,
         ..facts
     };
-    let text = "no worker is free yet; 1 worker is starting since 14 s: pulling ocr:1.3: 3 of 8 \
+    let text = "no worker is free yet; 1 worker has been starting for 14 s: pulling ocr:1.3: 3 of 8 \
                 layers; 2 jobs wait before it";
     check(facts, Cause::Starting, Some(22_000), text);
 }

@@ -1,12 +1,14 @@
 //! The command line of the client. Its help texts are the first documentation a user reads.
 
 mod webhooks;
+mod workers;
 
 use clap::{Args, Subcommand};
 
 use super::pages::Wanted;
 
 pub use webhooks::{DeliveriesArgs, ListenArgs, RedeliverArgs, WebhookSecretArgs};
+pub use workers::{ScalerArgs, WorkersArgs};
 
 /// Where a server listens when nothing else is said.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8000";
@@ -145,6 +147,31 @@ Exit codes: 2 wrong usage, or the server refused; 3 no server reached at first; 
 Examples: lazyfox webhook-secret sdxl
           lazyfox webhook-secret sdxl --new --overlap 3d > secret")]
     WebhookSecret(WebhookSecretArgs),
+
+    /// List the workers of an endpoint: what each does, why it was started, why others ended
+    #[command(after_help = "Example: lazyfox workers sdxl --stopped 20")]
+    Workers(WorkersArgs),
+
+    /// Say why a job waits, what is before it and about how long it will take
+    #[command(after_help = "Example: lazyfox why sdxl 0199c3b1-7f6e-7c41-9a52-0f2f6d1c8e10")]
+    Why(JobArgs),
+
+    /// Show what the scaler decided and from what, or change its numbers
+    ///
+    /// A change takes effect at once, survives a restart and wins over the configuration until
+    /// --unset takes it back. --workers-max 0 pauses the endpoint. Changing needs an admin key.
+    #[command(after_help = "\
+Examples: lazyfox scaler sdxl
+          lazyfox scaler sdxl --workers-max 8 --idle-timeout 60
+          lazyfox scaler sdxl --unset")]
+    Scaler(ScalerArgs),
+
+    /// Have the server read its configuration file again
+    ///
+    /// What it says of endpoints is taken over as a whole or not at all; where an image, a command or
+    /// an environment changed, workers are replaced one after the other. [server] is read at a start
+    /// only. Needs an admin key.
+    Reload,
 }
 
 /// An endpoint and nothing more.

@@ -35,7 +35,7 @@ pub(super) struct Server {
 /// One request: what differs from call to call.
 pub(super) struct Request<'a> {
     pub(super) method: Method,
-    /// Below `/v2/`, made of checked names.
+    /// Below the server's address, made of checked names.
     pub(super) path: String,
     pub(super) query: &'a [(&'a str, &'a str)],
     pub(super) body: Option<String>,
@@ -45,10 +45,11 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// A call below `/v2/`.
     pub(super) fn get(path: String) -> Self {
         Self {
             method: Method::GET,
-            path,
+            path: format!("v2/{path}"),
             query: &[],
             body: None,
             idempotency_key: None,
@@ -60,6 +61,14 @@ impl Request<'_> {
         Self {
             method: Method::POST,
             ..Self::get(path)
+        }
+    }
+
+    /// A call about the server itself.
+    pub(super) fn admin(name: &str) -> Self {
+        Self {
+            path: format!("admin/{name}"),
+            ..Self::post(String::new())
         }
     }
 }
@@ -154,7 +163,7 @@ impl Server {
 
     fn outgoing(&self, request: Request<'_>) -> Result<reqwest::RequestBuilder, Failure> {
         let mut url = self.base.clone();
-        url.set_path(&format!("{}v2/{}", self.base.path(), request.path));
+        url.set_path(&format!("{}{}", self.base.path(), request.path));
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(request.query);
         }

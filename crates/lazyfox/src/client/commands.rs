@@ -19,10 +19,13 @@ use super::input::submit_body;
 use super::listen::listen;
 use super::redeliver::redeliver;
 use super::requests::requests;
+use super::scaler::{reload, scaler};
 use super::show::show;
 use super::stream::stream;
 use super::wait::{WATCHED_POLL, Wait};
 use super::webhook_secret::webhook_secret;
+use super::why::why;
+use super::workers::workers;
 use crate::clock::Clock;
 
 pub(super) async fn execute(
@@ -45,6 +48,10 @@ pub(super) async fn execute(
         ClientCommand::Redeliver(args) => redeliver(&args, server, console, clock).await,
         ClientCommand::Listen(args) => listen(&args, server, console, clock).await,
         ClientCommand::WebhookSecret(args) => webhook_secret(&args, server, console).await,
+        ClientCommand::Workers(args) => workers(&args, server, console, clock).await,
+        ClientCommand::Why(args) => why(&args, server, console).await,
+        ClientCommand::Scaler(args) => scaler(&args, server, console).await,
+        ClientCommand::Reload => reload(server, console).await,
     }
 }
 
