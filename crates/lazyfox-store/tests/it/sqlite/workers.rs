@@ -44,15 +44,16 @@ async fn releases_and_changed_settings_outlive_a_restart() {
     let store = open(dir.path());
     let on = endpoint("a");
     let first = store.release(&on, [1; 32], at(10)).await.unwrap();
-    let settings = Some("{\"workers_max\": 1e0}".to_owned());
-    store.set_override(&on, settings.clone()).await.unwrap();
+    let settings = "{\"workers_max\": 1e0}".to_owned();
+    let set = store.set_override(&on, Some(settings.clone()));
+    set.await.unwrap();
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.release(&on, [1; 32], at(20)).await, Ok(first));
     let next = store.release(&on, [2; 32], at(30)).await.unwrap();
     assert_eq!((next.number, next.since), (2, at(30)));
     let kept = store.overrides().await.unwrap();
-    assert_eq!(kept, [(on, settings.unwrap())]);
+    assert_eq!(kept, [(on, settings)]);
 }
 
 #[tokio::test]
