@@ -44,7 +44,7 @@ pub struct App {
     /// What the scaler decided lately.
     pub decisions: Decisions,
     /// The GPUs of this machine.
-    pub gpus: Inventory,
+    pub gpus: Arc<Inventory>,
     /// The server's secret.
     pub key: ServerKey,
     /// The API keys.
@@ -86,7 +86,7 @@ impl App {
             wakes: Wakes::default(),
             fleet: Fleet::default(),
             decisions: Decisions::default(),
-            gpus: Inventory::new(config.gpus.names()),
+            gpus: Arc::new(Inventory::new(config.gpus.names())),
             key,
             keys: KeyRing::default(),
             signing: Signing::default(),

@@ -204,6 +204,16 @@ impl Config {
         Self::parse("", Path::new(".")).expect("a test parses the shipped defaults")
     }
 
+    /// Where the workers' files are; absolute, because workers stand elsewhere.
+    ///
+    /// # Errors
+    /// When this process does not know where it stands.
+    pub fn workers_dir(&self) -> Result<PathBuf> {
+        let dir = self.data.join("workers");
+        std::path::absolute(&dir)
+            .with_context(|| format!("cannot tell where the directory {} is", dir.display()))
+    }
+
     /// Refuses what would be dangerous on the address that is really used.
     ///
     /// # Errors

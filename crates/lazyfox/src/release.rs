@@ -15,7 +15,9 @@ use crate::providers::{ContainerRun, ProcessRun, Pull, Release, Run};
 /// When the store cannot answer.
 pub async fn settle(app: &App) -> Result<Vec<(EndpointId, Release)>, StoreError> {
     let mut changed = Vec::new();
-    if app.endpoints.all().values().any(|it| it.gpus > 0) {
+    // Only where they are wanted: it may take seconds, and from then on no worker sees one by itself.
+    let wanted = app.endpoints.all().values().any(|it| it.gpus > 0);
+    if wanted || app.config.gpus.names().is_some() {
         app.gpus.look().await;
     }
     for (id, settings) in app.endpoints.all().iter() {

@@ -80,22 +80,16 @@ impl Server {
         let own_url = reachable(address);
         let app = Arc::new(App::new(config, store, key, clock.clone(), &own_url));
         let (ends, ended) = tokio::sync::mpsc::unbounded_channel();
-        let workers_dir = app.config.data.join("workers");
-        let provider: Arc<dyn Provider> = Arc::new(ProcessProvider::open(
-            workers_dir,
+        let workers = ProcessProvider::open(
+            app.config.workers_dir()?,
             std::env::vars_os().collect(),
+            Arc::clone(&app.gpus),
             output,
             ends,
             move || clock.now(),
-        )?);
-        for (endpoint, text) in app.store.overrides().await? {
-            match serde_json::from_str(&text) {
-                Ok(changes) => app.endpoints.change(&endpoint, changes),
-                Err(error) => {
-                    tracing::error!(endpoint.id = %endpoint, %error, "changed settings are not understood");
-                }
-            }
-        }
+        );
+        let provider: Arc<dyn Provider> = Arc::new(workers.await?);
+        take_up_changes(&app).await?;
         release::settle(&app).await?;
         for found in provider.list() {
             take_over(&app, &*provider, found).await;
@@ -198,6 +192,19 @@ async fn until_delivered(app: &App) {
     while app.traffic().under_way() > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What was changed of endpoints while an earlier run served holds on.
+async fn take_up_changes(app: &App) -> Result<()> {
+    for (endpoint, text) in app.store.overrides().await? {
+        match serde_json::from_str(&text) {
+            Ok(changes) => app.endpoints.change(&endpoint, changes),
+            Err(error) => {
+                tracing::error!(endpoint.id = %endpoint, %error, "changed settings are not understood");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A worker of an earlier run goes on, if there is still a use for it.

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -15,16 +16,21 @@ use lazyfox_core::time::Timestamp;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ended, Exit, Found, Output, Provider, Run, StartError, Stop, WorkerSpec};
-use environment::{compose, find_program};
+use super::gpus::Inventory;
+use super::{Ended, Exit, Found, Output, ProcessRun, Provider, Run, StartError, Stop, WorkerSpec};
+use environment::{Gpus, compose, find_program};
+use hold::Hold;
 use home::{Home, Record};
 use kernel::Identity;
 use tail::Tail;
 use watch::{Live, Main, Shared, Watch, clear_away};
 
 mod environment;
+mod hold;
 mod home;
 mod kernel;
+mod limits;
+mod oom;
 mod tail;
 mod watch;
 
@@ -35,22 +41,25 @@ mod watch;
 pub struct ProcessProvider {
     dir: PathBuf,
     inherited: Vec<(OsString, OsString)>,
+    gpus: Arc<Inventory>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     shared: Arc<Shared>,
+    _hold: Hold,
 }
 
 impl ProcessProvider {
     /// Takes charge of `dir`: workers of an earlier run that are alive are watched again, and those
     /// that ended in between are reported and cleared away.
     ///
-    /// `inherited` is the environment from which workers are given an allow-listed part. Must be
-    /// called within a tokio runtime, and by one server at a time for one directory.
+    /// `inherited` is the environment from which workers are given an allow-listed part. `gpus` says
+    /// whether a worker that was given none may see any.
     ///
     /// # Errors
-    /// When `dir` cannot be made or read.
-    pub fn open(
+    /// When `dir` cannot be made or read, or another server uses it.
+    pub async fn open(
         dir: PathBuf,
         inherited: Vec<(OsString, OsString)>,
+        gpus: Arc<Inventory>,
         output: Arc<dyn Output>,
         ended: UnboundedSender<Ended>,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
@@ -59,6 +68,7 @@ impl ProcessProvider {
         let dir = std::path::absolute(&dir)
             .and_then(|dir| std::fs::create_dir_all(&dir).map(|()| dir))
             .with_context(|| format!("cannot make the directory of workers {}", dir.display()))?;
+        let hold = Hold::take(&dir).await?;
         let live = Mutex::default();
         let shared = Arc::new(Shared {
             live,
@@ -68,8 +78,10 @@ impl ProcessProvider {
         let provider = Self {
             dir,
             inherited,
+            gpus,
             now: Box::new(now),
             shared,
+            _hold: hold,
         };
         let context = || {
             format!(
@@ -79,12 +91,7 @@ impl ProcessProvider {
         };
         for entry in provider.dir.read_dir().with_context(context)? {
             let entry = entry.with_context(context)?;
-            // What cannot be the name of a worker was not made here.
-            if let Some(worker) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            {
+            if let Some(worker) = home::worker_of(&entry) {
                 provider.find_again(worker);
             }
         }
@@ -111,15 +118,7 @@ impl ProcessProvider {
         if record.identity.is_alive() {
             tracing::info!(worker.id = %worker, endpoint.id = %record.endpoint, "worker found again");
             let main = Main::Adopted(record.identity.clone());
-            self.watch(
-                Watch {
-                    worker,
-                    home,
-                    main,
-                    tail,
-                },
-                record,
-            );
+            self.watch(worker, home, main, tail, record);
             return;
         }
         clear_away(&home, &worker);
@@ -133,89 +132,130 @@ impl ProcessProvider {
         });
     }
 
-    fn watch(&self, watch: Watch, record: Record) {
-        let Record {
-            identity,
-            endpoint,
-            started_at,
-            release,
-            gpus,
-        } = record;
-        let worker = watch.worker.clone();
+    fn watch(&self, worker: WorkerId, home: Home, main: Main, tail: Option<Tail>, record: Record) {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let watch = Watch {
+            worker: worker.clone(),
+            endpoint: record.endpoint.clone(),
+            home,
+            identity: record.identity.clone(),
+            memory_bytes: record.memory_bytes,
+            stopped: Arc::clone(&stopped),
+            tail,
+        };
         // Locked before the task begins, or a worker that ends at once would be taken off the list
         // before it is on it.
         let mut live = self.shared.live();
-        let task = watch.run(Arc::clone(&self.shared), identity.clone(), endpoint.clone());
+        let task = watch.run(Arc::clone(&self.shared), main);
         let watch = tokio::spawn(task).abort_handle();
         live.insert(
             worker,
             Live {
-                endpoint,
-                started_at,
-                release,
-                gpus,
-                identity,
+                endpoint: record.endpoint,
+                started_at: record.started_at,
+                release: record.release,
+                gpus: record.gpus,
+                identity: record.identity,
+                stopped,
                 watch,
             },
         );
     }
 
     /// Runs the command and writes down who it is.
-    fn spawn(&self, home: &Home, spec: WorkerSpec) -> Result<(Child, Record), StartError> {
-        let Run::Process(run) = spec.run else {
+    fn spawn(&self, home: &Home, mut spec: WorkerSpec) -> Result<(Child, Record), StartError> {
+        let Run::Process(run) = &spec.run else {
             return Err(StartError::new("an image cannot be run as a process"));
         };
-        let (program, arguments) = run
-            .command
-            .split_first()
-            .ok_or_else(|| StartError::new("the command is empty"))?;
-        let working_dir = absolute_dir(&run.working_dir)?;
-        let env = compose(&self.inherited, spec.env, &spec.server_host, home.path());
-        let program = find_program(program, &working_dir, &env)?;
-        let at_home = |error: io::Error| {
-            let path = home.path().display();
-            StartError::new(format!(
-                "cannot prepare the worker's directory {path}: {error}"
-            ))
-        };
-        home.link_files(&working_dir).map_err(at_home)?;
-        let log = home.open_log().map_err(at_home)?;
-        let mut child = Command::new(&program)
-            .args(arguments)
-            .current_dir(home.cwd())
-            .env_clear()
-            .envs(env)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(at_home)?)
-            .stderr(log)
-            // A Ctrl-C in the server's terminal is for the server, which stops workers in its own
-            // way; and the group is what is ended when the worker is.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| {
-                StartError::new(format!("cannot run {}: {error}", program.display()))
-            })?;
+        let (memory_bytes, open_files) = (run.memory_bytes, run.open_files);
+        let env = std::mem::take(&mut spec.env);
+        let mut command = self.command(home, run, env, &spec)?;
+        let mut child = command.spawn().map_err(|error| {
+            let program = command.as_std().get_program().display();
+            StartError::new(format!("cannot run {program}: {error}"))
+        })?;
         // The child has not been waited for, so its entry in /proc is there even if it has ended.
         let started_at = (self.now)();
-        let written = Identity::of(child.id().unwrap_or_default()).and_then(|identity| {
-            let record = Record {
-                identity,
-                endpoint: spec.endpoint,
-                started_at,
-                release: spec.release,
-                gpus: spec.gpus,
-            };
-            home.write_record(&record).map(|()| record)
-        });
+        let written = Identity::of(child.id().unwrap_or_default())
+            .map_err(|error| at_home(home, &error))
+            .and_then(|identity| {
+                let record = Record {
+                    identity,
+                    endpoint: spec.endpoint,
+                    started_at,
+                    release: spec.release,
+                    gpus: spec.gpus,
+                    memory_bytes,
+                };
+                note(home, &record, open_files)
+                    // It may have started others by now.
+                    .inspect_err(|_| drop(record.identity.kill_group()))
+                    .map(|()| record)
+            });
         match written {
             Ok(record) => Ok((child, record)),
             Err(error) => {
                 // Better no worker than one that a restarted server would not know.
                 let _ = child.start_kill();
-                Err(at_home(error))
+                Err(error)
             }
         }
     }
+
+    /// What is to be run, in a directory that has been made ready for it.
+    fn command(
+        &self,
+        home: &Home,
+        run: &ProcessRun,
+        env: Vec<(String, String)>,
+        spec: &WorkerSpec,
+    ) -> Result<Command, StartError> {
+        let (program, arguments) = run
+            .command
+            .split_first()
+            .ok_or_else(|| StartError::new("the command is empty"))?;
+        let working_dir = absolute_dir(&run.working_dir)?;
+        let gpus = match &spec.gpus[..] {
+            [] if !self.gpus.is_managed() => Gpus::Any,
+            given => Gpus::Given(given),
+        };
+        let host = &spec.server_host;
+        let env = compose(&self.inherited, env, host, home.path(), gpus);
+        let program = find_program(program, &working_dir, &env)?;
+        let failed = |error| at_home(home, &error);
+        home.link_files(&working_dir).map_err(failed)?;
+        let log = home.open_log().map_err(failed)?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(home.cwd())
+            .env_clear()
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log)
+            // A Ctrl-C in the server's terminal is for the server, which stops workers in its own
+            // way; and the group is what is ended when the worker is.
+            .process_group(0);
+        Ok(command)
+    }
+}
+
+/// Limits a worker that was just started, and writes down who it is.
+fn note(home: &Home, record: &Record, open_files: Option<u64>) -> Result<(), StartError> {
+    if let Some(files) = open_files {
+        let leader = record.identity.raw();
+        limits::limit_open_files(leader.map_err(|error| at_home(home, &error))?, files)?;
+    }
+    let written = home.write_record(record);
+    written.map_err(|error| at_home(home, &error))
+}
+
+fn at_home(home: &Home, error: &io::Error) -> StartError {
+    let path = home.path().display();
+    StartError::new(format!(
+        "cannot prepare the worker's directory {path}: {error}"
+    ))
 }
 
 impl Provider for ProcessProvider {
@@ -248,16 +288,7 @@ impl Provider for ProcessProvider {
         });
         match started {
             Ok((child, record, tail)) => {
-                let main = Main::Child(child);
-                self.watch(
-                    Watch {
-                        worker,
-                        home,
-                        main,
-                        tail: Some(tail),
-                    },
-                    record,
-                );
+                self.watch(worker, home, Main::Child(child), Some(tail), record);
                 Ok(())
             }
             Err(error) => {
@@ -270,17 +301,21 @@ impl Provider for ProcessProvider {
     }
 
     fn stop(&self, worker: &WorkerId, how: Stop) {
-        let Some(identity) = self
-            .shared
-            .live()
-            .get(worker)
-            .map(|live| live.identity.clone())
-        else {
+        let found = {
+            let live = self.shared.live();
+            let live = live.get(worker);
+            live.map(|live| (live.identity.clone(), Arc::clone(&live.stopped)))
+        };
+        let Some((identity, stopped)) = found else {
             return;
         };
         let sent = match how {
             Stop::Gently => identity.terminate(),
-            Stop::Now => identity.kill_group(),
+            Stop::Now => {
+                // Before the signal, or its end could be taken for the kernel's doing.
+                stopped.store(true, Ordering::SeqCst);
+                identity.kill_group()
+            }
         };
         if let Err(error) = sent {
             tracing::error!(worker.id = %worker, %error, "a worker cannot be stopped");

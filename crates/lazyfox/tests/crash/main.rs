@@ -19,6 +19,7 @@ mod moments;
 mod seed;
 
 mod adopted;
+mod environment;
 mod hangup;
 mod inherited;
 mod kills;

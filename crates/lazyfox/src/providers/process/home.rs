@@ -29,6 +29,8 @@ pub(super) struct Record {
     pub(super) started_at: Timestamp,
     pub(super) release: Release,
     pub(super) gpus: Vec<String>,
+    /// Memory that all its processes may hold together, in bytes.
+    pub(super) memory_bytes: Option<u64>,
 }
 
 /// The form of [`Record`] on disk: fields are only ever added.
@@ -41,6 +43,14 @@ struct RecordFile {
     release: Release,
     #[serde(default)]
     gpus: Vec<String>,
+    #[serde(default)]
+    memory_bytes: Option<u64>,
+}
+
+/// The worker whose directory this is, in the directory of all. What cannot be the name of a worker was
+/// not made here.
+pub(super) fn worker_of(entry: &fs::DirEntry) -> Option<WorkerId> {
+    entry.file_name().to_str()?.parse().ok()
 }
 
 impl Home {
@@ -114,6 +124,7 @@ impl Home {
             started_at_ms: record.started_at.as_ms(),
             release: record.release,
             gpus: record.gpus.clone(),
+            memory_bytes: record.memory_bytes,
         };
         let unfinished = self.path.join("pid.new");
         fs::write(&unfinished, serde_json::to_vec(&file)?)?;
@@ -135,6 +146,7 @@ impl Home {
             started_at: Timestamp::from_ms(file.started_at_ms),
             release: file.release,
             gpus: file.gpus,
+            memory_bytes: file.memory_bytes,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -25,13 +25,21 @@ pub(super) struct Identity {
 }
 
 /// What `/proc/<pid>/stat` says, as far as anyone asks here.
-struct Stat {
+pub(super) struct Stat {
     state: char,
+    /// The process that started it, or that inherited it.
+    pub(super) parent: i32,
+    /// Its process group.
+    pub(super) group: i32,
+    flags: u64,
     started_ticks: u64,
 }
 
+/// In [`Stat::flags`]: a thread of the kernel, which has neither memory nor environment of its own.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
 impl Stat {
-    fn read(pid: i32) -> io::Result<Self> {
+    pub(super) fn read(pid: i32) -> io::Result<Self> {
         let text = std::fs::read(format!("/proc/{pid}/stat"))?;
         let text = String::from_utf8_lossy(&text);
         Self::parse(&text).ok_or_else(|| {
@@ -47,12 +55,17 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let started_ticks = fields.nth(18)?.parse().ok()?;
         Some(Self {
-            state,
-            started_ticks,
+            state: fields.next()?.chars().next()?,
+            parent: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
+            flags: fields.nth(3)?.parse().ok()?,
+            started_ticks: fields.nth(12)?.parse().ok()?,
         })
+    }
+
+    pub(super) fn is_kernel_thread(&self) -> bool {
+        self.flags & KERNEL_THREAD != 0
     }
 }
 
@@ -69,6 +82,11 @@ impl Identity {
             started_ticks,
             boot: boot(),
         })
+    }
+
+    /// The process's number.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Whether the process still runs. A zombie does not: who inherits the workers of a dead server
@@ -101,7 +119,7 @@ impl Identity {
 
     /// Numbers below 2 are refused: to `kill`, 0 is the group of this server, 1 as a group is every
     /// process there is, and the file they come from may be damaged.
-    fn raw(&self) -> io::Result<Pid> {
+    pub(super) fn raw(&self) -> io::Result<Pid> {
         Pid::from_raw(self.pid)
             .filter(|_| self.pid > 1)
             .ok_or_else(|| io::Error::other(format!("{} is not the pid of a worker", self.pid)))
@@ -133,29 +151,36 @@ pub(super) fn kill_left_behind(dir: &Path, marker: &str) -> io::Result<usize> {
 }
 
 fn left_behind(dir: &Path, marker: &str) -> io::Result<Vec<Pid>> {
-    let mut found = Vec::new();
-    for entry in Path::new("/proc").read_dir()? {
-        let Ok(entry) = entry else { continue };
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else {
-            continue;
-        };
-        // Processes of other users cannot be looked into, and none of them is ours.
-        let stands_here =
-            std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
-        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if stands_here
-            || environ
-                .split(|&byte| byte == 0)
-                .any(|one| one == marker.as_bytes())
-        {
-            found.push(pid);
-        }
+    let belongs = |pid: &i32| of_worker(*pid, dir, marker) == Some(true);
+    let found = pids()?.into_iter().filter(belongs);
+    Ok(found.filter_map(Pid::from_raw).collect())
+}
+
+/// The processes of this machine, as far as this one sees them.
+pub(super) fn pids() -> io::Result<BTreeSet<i32>> {
+    let entries = Path::new("/proc").read_dir()?.flatten();
+    Ok(entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// Whether a process belongs to the worker in `dir`, whose processes carry `marker`. `None` when that
+/// cannot be told now: it is gone, is just turning into another program, or threw its environment away.
+pub(super) fn of_worker(pid: i32, dir: &Path, marker: &str) -> Option<bool> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    if std::fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
+        return Some(true);
     }
-    Ok(found)
+    match std::fs::read(proc.join("environ")) {
+        Ok(environ) if !environ.is_empty() => Some(
+            environ
+                .split(|&byte| byte == 0)
+                .any(|one| one == marker.as_bytes()),
+        ),
+        // Processes of other users cannot be looked into, and none of them is ours.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(false),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Empty where the kernel does not tell, as in some sandboxes: the ticks must do alone then.
@@ -181,6 +206,7 @@ mod tests {
         let stat = "17 (a b) c) S 1 17 17 0 -1 4194304 97 0 0 0 1 2 3 4 20 0 1 0 93088 3133440 382";
         let stat = Stat::parse(stat).unwrap();
         assert_eq!((stat.state, stat.started_ticks), ('S', 93_088));
+        assert_eq!((stat.parent, stat.group, stat.flags), (1, 17, 4_194_304));
     }
 
     #[test]

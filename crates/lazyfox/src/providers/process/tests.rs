@@ -7,7 +7,9 @@ use lazyfox_core::id::EndpointId;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::providers::{ProcessRun, Release, Source};
+use crate::providers::{Release, Source};
+
+mod limited;
 
 /// Far longer than anything here takes; a test that gets here has failed.
 const GUARD: Duration = Duration::from_secs(60);
@@ -29,7 +31,11 @@ struct Served {
 }
 
 impl Served {
-    fn open(place: &Place) -> Self {
+    async fn open(place: &Place) -> Self {
+        Self::open_with(place, Inventory::new(None)).await
+    }
+
+    async fn open_with(place: &Place, gpus: Inventory) -> Self {
         let (line, lines) = unbounded_channel();
         let (end, ends) = unbounded_channel();
         let inherited = vec![
@@ -38,8 +44,10 @@ impl Served {
         ];
         let now = || Timestamp::from_ms(1_000);
         let dir = place.workers();
-        let provider =
-            ProcessProvider::open(dir, inherited, Arc::new(Lines(line)), end, now).unwrap();
+        let output = Arc::new(Lines(line));
+        let gpus = Arc::new(gpus);
+        let provider = ProcessProvider::open(dir, inherited, gpus, output, end, now).await;
+        let provider = provider.unwrap();
         Self {
             provider,
             lines,
@@ -163,7 +171,7 @@ async fn read_to_end(fifo: PathBuf) -> String {
 async fn lines_arrive_while_the_worker_runs_and_say_whose_they_are() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     run.provider
         .start(place.script("echo out; echo err >&2; read x < $FIFO; exit 3"))
         .unwrap();
@@ -192,7 +200,7 @@ async fn lines_arrive_while_the_worker_runs_and_say_whose_they_are() {
 #[tokio::test]
 async fn the_last_words_are_heard_before_the_end() {
     let place = Place::new();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     let (ended, lines) = run
         .run_out(place.script("printf 'Traceback\\nno end'; kill -9 $$"))
         .await;
@@ -205,7 +213,7 @@ async fn the_last_words_are_heard_before_the_end() {
 async fn children_of_a_worker_end_with_it() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     // The child inherits the open pipe, which is at its end only when the child is.
     let script = "exec 3> $FIFO; echo here >&3; sleep 1000 & exit 0";
     run.provider.start(place.script(script)).unwrap();
@@ -217,7 +225,7 @@ async fn children_of_a_worker_end_with_it() {
 async fn children_that_left_the_process_group_end_with_it_too() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     // One that went elsewhere, one that threw its environment away. Both are there before the end.
     let script = "mkfifo ready; exec 4<> ready
         there='exec 3> $FIFO; echo here >&3; echo > $READY; sleep 1000'
@@ -234,7 +242,7 @@ async fn children_that_left_the_process_group_end_with_it_too() {
 #[tokio::test]
 async fn a_worker_asked_gently_may_go_on_and_is_killed_when_told() {
     let place = Place::new();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 1000 & wait; done";
     run.provider.start(place.script(script)).unwrap();
     assert_eq!(run.line().await, "ep w-1 ready");
@@ -248,7 +256,7 @@ async fn a_worker_asked_gently_may_go_on_and_is_killed_when_told() {
 #[tokio::test]
 async fn the_servers_secrets_stay_with_the_server() {
     let place = Place::new();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     let (_, lines) = run.run_out(place.script("env")).await;
     let has = |name: &str| lines.iter().any(|line| line.starts_with(name));
     assert!(has("PATH="), "{lines:?}");
@@ -266,7 +274,7 @@ async fn a_worker_stands_in_a_fresh_directory_with_the_handlers_files() {
         fs::write(place.files().join(name), "data\n").unwrap();
     }
     fs::create_dir(place.files().join(".lazyfox")).unwrap();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     let script = "ls -A; cat data.txt; echo new > .runpod_jobs.pkl";
     let (ended, lines) = run.run_out(place.script(script)).await;
     assert_eq!(ended.exit, Exit::Code(0));
@@ -280,7 +288,7 @@ async fn a_worker_stands_in_a_fresh_directory_with_the_handlers_files() {
 #[tokio::test]
 async fn the_servers_directory_may_lie_among_the_handlers_files() {
     let place = Place::new();
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     fs::write(place.0.path().join("data.txt"), "").unwrap();
     let spec = place.command_in(&["/bin/sh", "-c", "ls -A"], place.0.path().to_owned());
     let (_, lines) = run.run_out(spec).await;
@@ -290,7 +298,7 @@ async fn the_servers_directory_may_lie_among_the_handlers_files() {
 #[tokio::test]
 async fn a_failed_start_names_what_failed_and_leaves_nothing() {
     let place = Place::new();
-    let run = Served::open(&place);
+    let run = Served::open(&place).await;
     fs::write(place.files().join("plain"), "").unwrap();
     fs::write(place.files().join("not-a-dir"), "").unwrap();
     let path = place.files().display().to_string();
@@ -326,7 +334,7 @@ async fn a_failed_start_names_what_failed_and_leaves_nothing() {
 #[tokio::test]
 async fn a_worker_id_is_not_used_twice() {
     let place = Place::new();
-    let run = Served::open(&place);
+    let run = Served::open(&place).await;
     run.provider.start(place.script("sleep 1000")).unwrap();
     let error = run
         .provider
@@ -345,7 +353,7 @@ async fn a_worker_id_is_not_used_twice() {
 async fn a_worker_outlives_the_server_and_is_found_again() {
     let place = Place::new();
     let fifo = place.fifo();
-    let mut before = Served::open(&place);
+    let mut before = Served::open(&place).await;
     before
         .provider
         .start(place.script("echo ready; read x < $FIFO; echo done"))
@@ -359,7 +367,7 @@ async fn a_worker_outlives_the_server_and_is_found_again() {
     } = before;
     drop(provider);
 
-    let mut after = Served::open(&place);
+    let mut after = Served::open(&place).await;
     assert_eq!(after.provider.list(), listed);
     write(fifo, "go\n").await;
     assert_eq!(after.line().await, "ep w-1 done");
@@ -373,14 +381,14 @@ async fn a_worker_outlives_the_server_and_is_found_again() {
 #[tokio::test]
 async fn a_worker_found_again_can_be_stopped() {
     let place = Place::new();
-    let mut before = Served::open(&place);
+    let mut before = Served::open(&place).await;
     before
         .provider
         .start(place.script("echo ready; sleep 1000"))
         .unwrap();
     before.line().await;
     drop(before);
-    let mut after = Served::open(&place);
+    let mut after = Served::open(&place).await;
     after.provider.stop(&worker("w-1"), Stop::Now);
     assert_eq!(after.end().await.worker, worker("w-1"));
 }
@@ -397,7 +405,7 @@ async fn a_process_that_only_has_the_number_of_a_worker_is_left_alone() {
     fs::write(home.join("pid"), record.to_string()).unwrap();
     fs::write(home.join("output.log"), "one\ntwo").unwrap();
 
-    let mut run = Served::open(&place);
+    let mut run = Served::open(&place).await;
     assert_eq!(run.provider.list(), []);
     let expected = Ended {
         worker: worker("w-1"),
@@ -451,7 +459,7 @@ async fn what_a_dead_server_had_only_half_started_is_ended() {
         [Some("here".to_owned()), Some("here".to_owned())]
     );
 
-    let run = Served::open(&place);
+    let run = Served::open(&place).await;
     for process in [&mut here, &mut elsewhere] {
         let status = within(process.wait()).await.unwrap();
         assert_eq!(

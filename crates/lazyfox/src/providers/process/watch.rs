@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use tokio::task::AbortHandle;
 use super::environment::MARKER;
 use super::home::Home;
 use super::kernel::{Identity, kill_left_behind};
+use super::limits;
+use super::oom::OomKills;
 use super::tail::Tail;
 use crate::providers::{Ended, Exit, Output, Release, Source};
 
@@ -24,6 +27,8 @@ const LOG_EVERY: Duration = Duration::from_millis(100);
 
 /// How often a worker that is not our child is looked at: only parents are told of an end.
 const ALIVE_EVERY: Duration = Duration::from_millis(250);
+
+const SIGKILL: i32 = 9;
 
 /// How often a directory is tried to be removed while killed processes may still write to it, and
 /// how long between two tries.
@@ -44,6 +49,8 @@ pub(super) struct Live {
     pub(super) release: Release,
     pub(super) gpus: Vec<String>,
     pub(super) identity: Identity,
+    /// Whether it was killed because somebody asked for it.
+    pub(super) stopped: Arc<AtomicBool>,
     pub(super) watch: AbortHandle,
 }
 
@@ -94,61 +101,103 @@ impl Main {
 /// Follows one worker to its end.
 pub(super) struct Watch {
     pub(super) worker: WorkerId,
+    pub(super) endpoint: EndpointId,
     pub(super) home: Home,
-    pub(super) main: Main,
+    pub(super) identity: Identity,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) stopped: Arc<AtomicBool>,
     pub(super) tail: Option<Tail>,
 }
 
 impl Watch {
     /// Returns when the worker has ended and nothing of it is left.
-    pub(super) async fn run(self, shared: Arc<Shared>, identity: Identity, endpoint: EndpointId) {
-        let Self {
-            worker,
-            home,
-            main,
-            mut tail,
-        } = self;
+    pub(super) async fn run(mut self, shared: Arc<Shared>, main: Main) {
+        let (endpoint, worker) = (self.endpoint.clone(), self.worker.clone());
         let say = |line: &str| shared.output.line(&endpoint, &worker, Source::Worker, line);
-        let mut ended = std::pin::pin!(main.ended());
-        let exit = loop {
-            tokio::select! {
-                exit = &mut ended => break exit,
-                () = tokio::time::sleep(LOG_EVERY) => {}
-            }
-            if let Some(following) = &mut tail
-                && let Err(error) = following.catch_up(&say).await
-            {
-                tracing::warn!(worker.id = %worker, %error, "a worker's output is lost from here");
-                tail = None;
-            }
-        };
-        // The SDK pings from a process of its own, which outlives its parent and would go on saying
-        // that all is well.
-        if let Err(error) = identity.kill_group() {
-            tracing::warn!(worker.id = %worker, %error, "children of a worker cannot be killed");
-        }
-        // Some made a session of their own (`setsid`, `start_new_session`) and are in the group no more.
-        let (left, of) = (home.clone(), worker.clone());
-        let swept = tokio::task::spawn_blocking(move || kill_strays(&left, &of));
-        if let Err(error) = swept.await {
-            tracing::error!(worker.id = %worker, %error, "processes that a worker left may still run");
-        }
-        if let Some(following) = &mut tail
+        let exit = self.until_ended(main, &say).await;
+        self.sweep().await;
+        if let Some(following) = &mut self.tail
             && let Err(error) = following.catch_up(&say).await
         {
             tracing::warn!(worker.id = %worker, %error, "the last output of a worker is lost");
         }
-        let last_lines = tail.map(|tail| tail.finish(&say)).unwrap_or_default();
+        let last_lines = self.tail.map(|tail| tail.finish(&say)).unwrap_or_default();
         // Before the report: a server that ends after the last one should leave nothing that its
         // next run would report once more.
-        remove(&home, &worker).await;
+        remove(&self.home, &worker).await;
         shared.live().remove(&worker);
         shared.report(Ended {
-            worker: worker.clone(),
-            endpoint: endpoint.clone(),
+            worker: self.worker,
+            endpoint: self.endpoint,
             exit,
             last_lines,
         });
+    }
+
+    /// Follows its output until its main process has ended.
+    async fn until_ended(&mut self, main: Main, say: &(dyn Fn(&str) + Sync)) -> Exit {
+        let mut kills = OomKills::watch(self.identity.pid());
+        let mut ended = std::pin::pin!(main.ended());
+        let exceeded = limits::exceeded(&self.home, self.identity.pid(), self.memory_bytes);
+        let mut exceeded = std::pin::pin!(exceeded);
+        let mut over = None;
+        let exit = loop {
+            tokio::select! {
+                exit = &mut ended => break exit,
+                () = &mut exceeded, if over.is_none() => {
+                    over = self.memory_bytes;
+                    self.kill_for_memory();
+                }
+                () = tokio::time::sleep(LOG_EVERY) => kills.look(),
+            }
+            if let Some(following) = &mut self.tail
+                && let Err(error) = following.catch_up(say).await
+            {
+                tracing::warn!(worker.id = %self.worker, %error, "a worker's output is lost from here");
+                self.tail = None;
+            }
+        };
+        let stopped = self.stopped.load(Ordering::SeqCst);
+        meaning(exit, over, stopped, || kills.happened())
+    }
+
+    fn kill_for_memory(&self) {
+        let limit_mib = self.memory_bytes.unwrap_or_default() / (1024 * 1024);
+        tracing::warn!(worker.id = %self.worker, limit_mib, "killing a worker that holds too much memory");
+        self.kill_group();
+    }
+
+    fn kill_group(&self) {
+        if let Err(error) = self.identity.kill_group() {
+            tracing::warn!(worker.id = %self.worker, %error, "processes of a worker cannot be killed");
+        }
+    }
+
+    /// Ends what its main process left.
+    async fn sweep(&self) {
+        // The SDK pings from a process of its own, which outlives its parent and would go on saying
+        // that all is well.
+        self.kill_group();
+        // Some made a session of their own (`setsid`, `start_new_session`) and are in the group no more.
+        let (left, of) = (self.home.clone(), self.worker.clone());
+        let swept = tokio::task::spawn_blocking(move || kill_strays(&left, &of));
+        if let Err(error) = swept.await {
+            tracing::error!(
+                worker.id = %self.worker, %error, "processes that a worker left may still run"
+            );
+        }
+    }
+}
+
+/// What an end means: SIGKILL leaves no word of who sent it. `over` is the limit that the worker exceeded,
+/// `stopped` says that it was to be killed anyway, and `happened` whether the kernel ended somebody.
+fn meaning(exit: Exit, over: Option<u64>, stopped: bool, happened: impl FnOnce() -> bool) -> Exit {
+    match exit {
+        Exit::Signal(SIGKILL) | Exit::Unknown if !stopped && over.is_some() => {
+            Exit::OutOfMemory { limit: over }
+        }
+        Exit::Signal(SIGKILL) if !stopped && happened() => Exit::OutOfMemory { limit: None },
+        exit => exit,
     }
 }
 
@@ -182,6 +231,33 @@ fn kill_strays(home: &Home, worker: &WorkerId) {
         }
         Err(error) => {
             tracing::warn!(worker.id = %worker, %error, "processes that a worker left may still run");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_called_out_of_memory_only_when_it_was_that() {
+        let killed = Exit::Signal(9);
+        let of_kernel = Exit::OutOfMemory { limit: None };
+        let of_limit = Exit::OutOfMemory { limit: Some(7) };
+        for (exit, over, stopped, happened, expected) in [
+            (&killed, None, false, true, &of_kernel),
+            (&killed, None, false, false, &killed),
+            (&killed, None, true, true, &killed),
+            (&killed, Some(7), false, true, &of_limit),
+            (&killed, Some(7), true, false, &killed),
+            // Found again, it is nobody's child.
+            (&Exit::Unknown, Some(7), false, false, &of_limit),
+            (&Exit::Unknown, None, false, true, &Exit::Unknown),
+            (&Exit::Code(1), Some(7), false, true, &Exit::Code(1)),
+            (&Exit::Signal(15), None, false, true, &Exit::Signal(15)),
+        ] {
+            let found = meaning(exit.clone(), over, stopped, || happened);
+            assert_eq!(&found, expected, "{exit:?} {over:?} {stopped} {happened}");
         }
     }
 }
