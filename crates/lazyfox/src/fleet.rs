@@ -283,7 +283,7 @@ impl Fleet {
     pub fn begun(&self, now: Timestamp) -> Vec<(EndpointId, WorkerId, JobId)> {
         let mut begun = Vec::new();
         for (worker, entry) in &mut self.state().workers {
-            let jobs = entry.hands.to_write(now).into_iter();
+            let jobs = entry.hands.unwritten(now).into_iter();
             begun.extend(jobs.map(|job| (entry.endpoint.clone(), worker.clone(), job)));
         }
         begun

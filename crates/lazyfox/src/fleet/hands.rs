@@ -148,7 +148,7 @@ impl Hands {
     }
 
     /// Jobs whose start has to be written down now; each is said once.
-    pub(super) fn to_write(&mut self, now: Timestamp) -> Vec<JobId> {
+    pub(super) fn unwritten(&mut self, now: Timestamp) -> Vec<JobId> {
         let due = |it: &&mut Running| !it.written && now.ms_since(it.began_at) >= WORTH_WRITING_MS;
         let running = self.running.iter_mut().filter(due);
         running
@@ -230,9 +230,9 @@ mod tests {
     fn only_starts_of_longer_jobs_are_written_and_once() {
         let mut hands = hands();
         hands.reported(job(1), at(1_300));
-        assert_eq!(hands.to_write(at(2_299)), []);
-        assert_eq!(hands.to_write(at(2_300)), [job(2)]);
-        assert_eq!(hands.to_write(at(9_000)), []);
+        assert_eq!(hands.unwritten(at(2_299)), []);
+        assert_eq!(hands.unwritten(at(2_300)), [job(2)]);
+        assert_eq!(hands.unwritten(at(9_000)), []);
     }
 
     #[test]

@@ -53,9 +53,12 @@ impl Request {
     }
 
     pub(crate) fn post(target: impl Into<String>, body: impl AsRef<[u8]>) -> Self {
-        let mut request = Self::new("POST", target);
-        request.body = body.as_ref().to_vec();
-        request
+        Self::new("POST", target).body(body)
+    }
+
+    pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {

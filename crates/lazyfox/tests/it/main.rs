@@ -13,6 +13,7 @@ mod worker;
 mod auth;
 mod bad_input;
 mod bodies;
+mod fleet;
 mod fuzz;
 mod golden;
 mod inputs;

@@ -74,6 +74,7 @@ pub(crate) struct Setup {
     clock: Clock,
     server: String,
     endpoint: String,
+    others: String,
 }
 
 impl Setup {
@@ -85,6 +86,7 @@ impl Setup {
                      webhook_allow = [\"127.0.0.0/8\"]\n"
                 .to_owned(),
             endpoint: String::new(),
+            others: String::new(),
         }
     }
 
@@ -127,17 +129,25 @@ impl Setup {
         self
     }
 
+    /// Further tables: endpoints of its own.
+    pub(crate) fn others(mut self, text: &str) -> Self {
+        self.others.push_str(text);
+        self.others.push('\n');
+        self
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     pub(crate) async fn start(self) -> TestServer {
         let text = format!(
-            "[server]\n{}[defaults]\n{}[endpoints.ep]\n[endpoints.other]\n[endpoints.endp01]\n",
-            self.server, self.endpoint
+            "[server]\n{}[defaults]\n{}[endpoints.ep]\n[endpoints.other]\n[endpoints.endp01]\n{}",
+            self.server, self.endpoint, self.others
         );
-        let config =
-            Config::parse(&text, self.dir.path()).expect("the test's configuration is good");
+        let file = self.dir.path().join("lazyfox.toml");
+        std::fs::write(&file, text).expect("a file can be written");
+        let config = Config::read(&file).expect("the test's configuration is good");
         let listener = bind("127.0.0.1:0").await.expect("loopback has a free port");
         let started = Server::start(config, listener, self.clock.clone(), Arc::new(Silent)).await;
         let server = started.expect("the server starts");
@@ -316,6 +326,15 @@ impl TestServer {
         guarded("the server stops", self.server.stop(std::future::pending())).await;
         until("all that it started has ended", || app.strong_count() == 0).await;
         self.setup
+    }
+
+    /// Changes the configuration file, and has the server read it again.
+    pub(crate) async fn reconfigure(&self, from: &str, to: &str) -> Reply {
+        let file = self.dir().join("lazyfox.toml");
+        let text = std::fs::read_to_string(&file).expect("the server was started with it");
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(&file, text.replace(from, to)).expect("a file can be written");
+        self.post("/admin/reload", "").await
     }
 
     /// Stops it and starts another one on the same data.

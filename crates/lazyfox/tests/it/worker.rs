@@ -9,7 +9,7 @@ use crate::server::TestServer;
 /// A worker of `ep`; unless told otherwise it speaks like SDK 1.12.0.
 pub(crate) struct Worker<'a> {
     server: &'a TestServer,
-    endpoint: &'static str,
+    endpoint: String,
     pub(crate) name: String,
     version: Option<&'static str>,
     token: Option<String>,
@@ -19,7 +19,7 @@ impl<'a> Worker<'a> {
     pub(crate) fn new(server: &'a TestServer, name: &str) -> Self {
         Self {
             server,
-            endpoint: "ep",
+            endpoint: "ep".to_owned(),
             name: name.to_owned(),
             version: Some("1.12.0"),
             token: None,
@@ -33,8 +33,8 @@ impl<'a> Worker<'a> {
     }
 
     /// Of another endpoint.
-    pub(crate) fn on(mut self, endpoint: &'static str) -> Self {
-        self.endpoint = endpoint;
+    pub(crate) fn on(mut self, endpoint: &str) -> Self {
+        endpoint.clone_into(&mut self.endpoint);
         self
     }
 

@@ -21,6 +21,7 @@
 //!
 //! Point 15 is about calls that this server does not have yet.
 
+mod ahead;
 mod environment;
 mod leases;
 mod polls;

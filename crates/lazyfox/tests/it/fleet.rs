@@ -1,0 +1,386 @@
+//! What is shown of workers, why a job waits, and what happens when settings change while the server runs.
+//!
+//! `managed` starts processes that do nothing; the test speaks for them.
+
+use serde_json::{Value, json};
+
+use crate::http::{Request, guarded};
+use crate::server::{Setup, TestServer, id_of};
+
+on_each_store!(
+    workers_show_what_they_do,
+    a_job_is_told_why_it_waits,
+    decisions_are_shown_with_what_they_were_made_from,
+    wrong_numbers_are_refused_by_name,
+);
+
+tests!(managed: super::managed();
+    a_worker_that_is_started_shows_why_and_what_it_runs,
+    a_changed_maximum_takes_effect_at_once_and_holds_on,
+    a_paused_endpoint_says_so,
+    idle_workers_of_an_older_release_are_replaced_and_busy_ones_finish_first,
+    a_release_whose_workers_never_ask_leaves_the_old_ones,
+    a_wrong_configuration_changes_nothing,
+    endpoints_come_and_go_with_the_configuration,
+    failed_starts_are_told_and_can_be_tried_again,
+);
+
+tests!(two_gpus: super::on_two_gpus();
+    endpoints_share_the_gpus,
+    an_idle_worker_gives_way_to_an_endpoint_that_needs_its_gpu,
+);
+
+fn managed() -> Setup {
+    Setup::sqlite().others(
+        "[endpoints.managed]\ncommand = [\"sleep\", \"600\"]\nworkers_max = 2\nidle_timeout_s = 60\n\
+         init_timeout_s = 100\n",
+    )
+}
+
+fn on_two_gpus() -> Setup {
+    Setup::memory().server("gpus = [\"0\", \"1\"]").others(
+        "[endpoints.a]\ncommand = [\"sleep\", \"600\"]\ngpus = 1\nworkers_max = 3\nidle_timeout_s = 600\n\
+         scaler = \"REQUEST_COUNT\"\nscaler_value = 1\n\
+         [endpoints.b]\ncommand = [\"sleep\", \"600\"]\ngpus = 1\n",
+    )
+}
+
+async fn workers_of(s: &TestServer, endpoint: &str) -> Value {
+    s.get(format!("/v2/{endpoint}/workers")).await.ok()
+}
+
+/// Waits until the list of workers is so.
+async fn until_workers(s: &TestServer, endpoint: &str, so: impl Fn(&Value) -> bool) -> Value {
+    guarded("the list of workers becomes as it should be", async {
+        loop {
+            let workers = workers_of(s, endpoint).await;
+            if so(&workers) {
+                return workers;
+            }
+            // What a pass does on its timer it does as soon as it is woken.
+            s.app().wakes.scale.notify_one();
+        }
+    })
+    .await
+}
+
+fn names(workers: &Value) -> Vec<String> {
+    let workers = workers["workers"].as_array().expect("a list");
+    workers.iter().map(id_of).collect()
+}
+
+async fn submit(s: &TestServer, endpoint: &str) -> String {
+    let body = r#"{"input":1}"#;
+    id_of(&s.post(format!("/v2/{endpoint}/run"), body).await.ok())
+}
+
+async fn patch(s: &TestServer, endpoint: &str, change: &Value) -> crate::http::Reply {
+    let target = format!("/v2/{endpoint}/scaler");
+    let request = Request::new("PATCH", target).body(change.to_string());
+    s.request(request).await
+}
+
+async fn workers_show_what_they_do(s: &TestServer) {
+    let workers = workers_of(s, "ep").await;
+    assert_eq!(workers["workers"], json!([]));
+    let worker = s.worker("w1");
+    let _poll = worker.park().await;
+    let workers = workers_of(s, "ep").await;
+    let shown = &workers["workers"][0];
+    assert_eq!(shown["status"], "IDLE");
+    assert_eq!(shown["isExternal"], true);
+    assert_eq!(shown["sdk"], "1.12.0");
+    assert_eq!(workers["summary"]["idle"], 1);
+
+    let id = s.run(r#"{"input":1}"#).await;
+    let busy = s.worker("w2");
+    let shown = until_workers(s, "ep", |it| it["summary"]["running"] == 1).await;
+    assert_eq!(shown["workers"][0]["jobs"], json!([id]));
+    busy.ping_saying("gpu=x&status=unhealthy&check=disk&reason=full")
+        .await;
+    worker.done(&id, r#"{"output":1}"#).await;
+    worker
+        .ping_saying("gpu=x&status=unhealthy&check=disk&reason=full")
+        .await;
+    let shown = workers_of(s, "ep").await;
+    assert_eq!(shown["workers"][0]["status"], "UNHEALTHY");
+    assert_eq!(shown["workers"][0]["note"], "disk: full");
+}
+
+async fn a_job_is_told_why_it_waits(s: &TestServer) {
+    let why = async |id: &str| s.get(format!("/v2/ep/why/{id}")).await.ok();
+    let id = s.run(r#"{"input":1}"#).await;
+    let second = s.run(r#"{"input":1}"#).await;
+    let low = s.run(r#"{"input":1,"policy":{"lowPriority":true}}"#).await;
+    let told = why(&second).await;
+    assert_eq!(told["code"], "no_worker");
+    assert_eq!(told["ahead"], 1);
+    let worker = s.worker("w1").version(Some("2.0.0"));
+    assert_eq!(id_of(&worker.take().await), id);
+    assert_eq!(why(&id).await["code"], "running");
+    s.advance(8_000).await;
+    let told = why(&second).await;
+    assert_eq!(told["code"], "busy", "{told}");
+    assert_eq!(told["waitedMs"], 8_000);
+    assert_eq!(told.get("estimateMs"), None, "nothing is known of its time");
+    worker.done(&id, r#"{"output":1}"#).await;
+    assert_eq!(why(&id).await["code"], "ended");
+    assert_eq!(id_of(&worker.take().await), second);
+    let told = why(&low).await;
+    assert_eq!(told["code"], "low_priority");
+    assert_eq!(told["estimateMs"], 4_000, "half of what one took");
+    s.get("/v2/ep/why/00000000-0000-7000-8000-000000000000")
+        .await
+        .error(404, "job_not_found");
+}
+
+async fn decisions_are_shown_with_what_they_were_made_from(s: &TestServer) {
+    let shown = s.get("/v2/ep/scaler").await.ok();
+    assert_eq!(shown["settings"]["workersMax"], 3);
+    assert_eq!(shown["settings"]["scalerType"], "QUEUE_DELAY");
+    assert_eq!(shown["decisions"], json!([]), "nobody scales it");
+    s.get("/v2/ep/scaler?limit=0")
+        .await
+        .error(400, "invalid_query");
+}
+
+async fn wrong_numbers_are_refused_by_name(s: &TestServer) {
+    for (change, part) in [
+        (json!({"workersMax": -1}), "workersMax"),
+        (json!({"workersMin": 4}), "workersMin is 4"),
+        (json!({"image": "x"}), "image"),
+    ] {
+        let refused = patch(s, "ep", &change).await;
+        let text = refused.error(400, "invalid_settings");
+        assert!(text.contains(part), "{text}");
+    }
+    let shown = s.get("/v2/ep/scaler").await.ok();
+    assert_eq!(shown["changed"], json!({}));
+}
+
+async fn a_worker_that_is_started_shows_why_and_what_it_runs(s: &TestServer) {
+    submit(s, "managed").await;
+    let workers = until_workers(s, "managed", |it| it["summary"]["initializing"] == 1).await;
+    let shown = &workers["workers"][0];
+    assert_eq!(shown["command"], json!(["sleep", "600"]));
+    assert_eq!(shown["version"], 1);
+    assert_eq!(shown["whyStarted"], "1 job waits and there is no worker");
+    let scaler = s.get("/v2/managed/scaler").await.ok();
+    let decision = &scaler["decisions"][0];
+    assert_eq!(decision["inputs"]["queued"], 1, "{scaler}");
+    s.advance(100_000).await;
+    let workers = until_workers(s, "managed", |it| it["stopped"][0].is_object()).await;
+    let gone = &workers["stopped"][0];
+    assert_eq!(gone["status"], "UNHEALTHY");
+    assert_eq!(gone["signal"], 9);
+    let why = gone["whyStopped"].as_str().expect("a reason");
+    assert!(why.contains("init timeout"), "{why}");
+}
+
+async fn a_changed_maximum_takes_effect_at_once_and_holds_on(s: &TestServer) {
+    let changed = patch(s, "managed", &json!({"workersMin": 2})).await.ok();
+    assert_eq!(changed["settings"]["workersMin"], 2);
+    until_workers(s, "managed", |it| it["summary"]["initializing"] == 2).await;
+    for name in names(&workers_of(s, "managed").await) {
+        s.worker(&name).on("managed").introduce().await;
+    }
+    patch(s, "managed", &json!({"workersMin": 0, "workersMax": 1}))
+        .await
+        .ok();
+    until_workers(s, "managed", |it| it["summary"]["total"] == 1).await;
+    let kept = s.app().store.overrides().await.expect("the store answers");
+    assert_eq!(kept.len(), 1);
+    patch(
+        s,
+        "managed",
+        &json!({"workersMin": null, "workersMax": null}),
+    )
+    .await
+    .ok();
+    let kept = s.app().store.overrides().await.expect("the store answers");
+    assert_eq!(kept, []);
+}
+
+#[tokio::test]
+async fn changed_numbers_survive_a_restart() {
+    let s = managed().start().await;
+    patch(&s, "managed", &json!({"workersMax": 7, "idleTimeout": 9}))
+        .await
+        .ok();
+    let s = s.restart().await;
+    let shown = s.get("/v2/managed/scaler").await.ok();
+    assert_eq!(shown["settings"]["workersMax"], 7);
+    assert_eq!(shown["changed"], json!({"workersMax": 7, "idleTimeout": 9}));
+    s.stop().await;
+}
+
+async fn a_paused_endpoint_says_so(s: &TestServer) {
+    patch(s, "managed", &json!({"workersMax": 0})).await.ok();
+    let id = submit(s, "managed").await;
+    let told = s.get(format!("/v2/managed/why/{id}")).await.ok();
+    assert_eq!(told["code"], "paused");
+    assert_eq!(workers_of(s, "managed").await["summary"]["total"], 0);
+    patch(s, "managed", &json!({"workersMax": 1})).await.ok();
+    until_workers(s, "managed", |it| it["summary"]["total"] == 1).await;
+    let told = s.get(format!("/v2/managed/why/{id}")).await.ok();
+    assert_eq!(told["code"], "starting");
+}
+
+/// Two workers that asked for work; the first holds a job.
+async fn one_busy_one_idle(s: &TestServer) -> (String, String, String) {
+    patch(s, "managed", &json!({"workersMin": 2})).await.ok();
+    let workers = until_workers(s, "managed", |it| it["summary"]["initializing"] == 2).await;
+    let names = names(&workers);
+    let [busy, idle] = names.try_into().expect("two workers");
+    s.worker(&idle).on("managed").introduce().await;
+    let id = submit(s, "managed").await;
+    let taken = s.worker(&busy).on("managed").take().await;
+    assert_eq!(id_of(&taken), id);
+    (busy, idle, id)
+}
+
+async fn idle_workers_of_an_older_release_are_replaced_and_busy_ones_finish_first(s: &TestServer) {
+    let (busy, idle, job) = one_busy_one_idle(s).await;
+    let reloaded = s.reconfigure("\"600\"", "\"601\"").await.ok();
+    let release = json!([{"endpoint": "managed", "version": 2}]);
+    assert_eq!(reloaded["releases"], release);
+    // One more than the maximum, so that nobody is missed.
+    let workers = until_workers(s, "managed", |it| it["summary"]["initializing"] == 1).await;
+    let fresh = names(&workers)
+        .into_iter()
+        .find(|it| *it != busy && *it != idle);
+    let fresh = fresh.expect("a third one");
+    let status = |workers: &Value, name: &str| {
+        let all = workers["workers"].as_array().expect("a list");
+        all.iter()
+            .find(|it| it["id"] == *name)
+            .map(|it| it["status"].clone())
+    };
+    assert_eq!(status(&workers, &idle), Some("OUTDATED".into()));
+    assert_eq!(status(&workers, &busy), Some("RUNNING".into()));
+    s.worker(&fresh).on("managed").introduce().await;
+    until_workers(s, "managed", |it| status(it, &idle).is_none()).await;
+    // The busy one is left alone until its job is done.
+    assert_eq!(
+        status(&workers_of(s, "managed").await, &busy),
+        Some("RUNNING".into())
+    );
+    s.worker(&busy)
+        .on("managed")
+        .done(&job, r#"{"output":1}"#)
+        .await;
+    let second = until_workers(s, "managed", |it| it["summary"]["initializing"] == 1).await;
+    let newest = names(&second).pop().expect("one that starts");
+    s.worker(&newest).on("managed").introduce().await;
+    let end = until_workers(s, "managed", |it| status(it, &busy).is_none()).await;
+    let all = end["workers"].as_array().expect("a list");
+    let versions: Vec<_> = all.iter().map(|it| it["version"].clone()).collect();
+    assert_eq!(versions, [json!(2), json!(2)]);
+}
+
+async fn a_release_whose_workers_never_ask_leaves_the_old_ones(s: &TestServer) {
+    let (busy, idle, _) = one_busy_one_idle(s).await;
+    s.reconfigure("\"600\"", "\"0\"").await.ok();
+    let workers = until_workers(s, "managed", |it| it["lastStartFailure"].is_string()).await;
+    let why = workers["lastStartFailure"].as_str().expect("a reason");
+    assert!(why.contains("exited with code 0"), "{why}");
+    for _ in 0..20 {
+        s.advance(400_000).await;
+        s.app().wakes.scale.notify_one();
+        let now = workers_of(s, "managed").await;
+        let names = names(&now);
+        assert!(names.contains(&busy) || names.contains(&idle), "{now}");
+        s.worker(&idle).on("managed").introduce().await;
+    }
+}
+
+async fn a_wrong_configuration_changes_nothing(s: &TestServer) {
+    let refused = s.reconfigure("workers_max = 2", "workers_max = -2").await;
+    let text = refused.error(409, "invalid_config");
+    assert!(text.contains("workers_max"), "{text}");
+    let shown = s.get("/v2/managed/scaler").await.ok();
+    assert_eq!(shown["settings"]["workersMax"], 2);
+    let reloaded = s
+        .reconfigure("workers_max = -2", "workers_max = 5")
+        .await
+        .ok();
+    assert_eq!(reloaded["changed"], json!(["managed"]));
+    assert_eq!(reloaded["releases"], json!([]));
+    let shown = s.get("/v2/managed/scaler").await.ok();
+    assert_eq!(shown["settings"]["workersMax"], 5);
+}
+
+async fn endpoints_come_and_go_with_the_configuration(s: &TestServer) {
+    submit(s, "managed").await;
+    until_workers(s, "managed", |it| it["summary"]["total"] == 1).await;
+    let reloaded = s
+        .reconfigure("[endpoints.managed]", "[endpoints.renamed]")
+        .await
+        .ok();
+    assert_eq!(reloaded["added"], json!(["renamed"]));
+    assert_eq!(reloaded["removed"], json!(["managed"]));
+    s.get("/v2/managed/workers")
+        .await
+        .error(404, "endpoint_not_found");
+    guarded("the worker of the endpoint that is gone ends", async {
+        while !s.app().fleet.all_managed().is_empty() {
+            s.app().wakes.scale.notify_one();
+            s.get("/v2/renamed/health").await.ok();
+        }
+    })
+    .await;
+    submit(s, "renamed").await;
+    until_workers(s, "renamed", |it| it["summary"]["total"] == 1).await;
+}
+
+async fn failed_starts_are_told_and_can_be_tried_again(s: &TestServer) {
+    s.reconfigure("\"sleep\", \"600\"", "\"no-such-program\"")
+        .await
+        .ok();
+    let id = submit(s, "managed").await;
+    until_workers(s, "managed", |it| it["lastStartFailure"].is_string()).await;
+    let told = s.get(format!("/v2/managed/why/{id}")).await.ok();
+    assert_eq!(told["code"], "unhealthy");
+    let text = told["text"].as_str().expect("a sentence");
+    assert!(text.contains("no-such-program"), "{text}");
+    let stopped = &workers_of(s, "managed").await["stopped"];
+    assert_eq!(stopped.as_array().map(Vec::len), Some(1), "{stopped}");
+    s.post("/v2/managed/scaler/reset", "").await.ok();
+    let two = |it: &Value| it["stopped"].as_array().is_some_and(|all| all.len() == 2);
+    until_workers(s, "managed", two).await;
+}
+
+async fn endpoints_share_the_gpus(s: &TestServer) {
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(submit(s, "a").await);
+    }
+    let workers = until_workers(s, "a", |it| it["summary"]["total"] == 2).await;
+    let all = workers["workers"].as_array().expect("a list");
+    let mut gpus: Vec<_> = all.iter().map(|it| it["gpus"][0].to_string()).collect();
+    gpus.sort();
+    assert_eq!(gpus, ["\"0\"", "\"1\""]);
+    assert_eq!(workers["summary"]["throttled"], 1);
+    let health = s.get("/v2/a/health").await.ok();
+    assert_eq!(health["workers"]["throttled"], 1);
+    let id = submit(s, "b").await;
+    until_workers(s, "b", |it| it["summary"]["throttled"] == 1).await;
+    let told = s.get(format!("/v2/b/why/{id}")).await.ok();
+    assert_eq!(told["code"], "no_gpu");
+}
+
+async fn an_idle_worker_gives_way_to_an_endpoint_that_needs_its_gpu(s: &TestServer) {
+    let ids = [submit(s, "a").await, submit(s, "a").await];
+    let workers = until_workers(s, "a", |it| it["summary"]["total"] == 2).await;
+    for (name, id) in names(&workers).iter().zip(&ids) {
+        let worker = s.worker(name).on("a");
+        worker.take_saying("job_in_progress=1").await.ok();
+        worker.done(id, r#"{"output":1}"#).await;
+    }
+    submit(s, "b").await;
+    until_workers(s, "b", |it| it["summary"]["total"] == 1).await;
+    let gone = until_workers(s, "a", |it| it["stopped"][0].is_object()).await;
+    let why = gone["stopped"][0]["whyStopped"].as_str().expect("a reason");
+    assert!(why.contains("b needs its GPUs"), "{why}");
+    assert_eq!(gone["summary"]["total"], 1);
+}
