@@ -147,6 +147,11 @@ pub const IDLE_TIMEOUT_MS: u64 = 5_000;
 /// Longest time for running jobs when the server is stopped. Killing workers may take 5 s more and the
 /// last answers and webhooks 4 s, and the whole is promised within 30 s.
 pub const SHUTDOWN_MS_MAX: u64 = 20_000;
+/// How long the workers of a server that died go on without one, unless configured: longer than a restart
+/// or an upgrade takes.
+pub const ABANDONED_MS: u64 = 60_000;
+/// Longest time for that which can be configured: a day.
+pub const ABANDONED_MS_MAX: u64 = DAY_MS;
 /// Most workers of an endpoint unless configured: the public contract's 3.
 pub const WORKERS_MAX: u32 = 3;
 /// The scaler's value unless configured: 4 seconds of waiting, or 4 requests a worker.

@@ -61,6 +61,8 @@ pub struct Config {
     pub webhooks_per_host: usize,
     /// How long running jobs may take to finish when the server is stopped.
     pub shutdown_ms: u64,
+    /// How long the workers of a server that died wait for another one; 0 is for ever.
+    pub abandoned_ms: u64,
     /// Whether workers that an earlier run of this server started go on. In `dev` they do not: the
     /// handler may have changed since.
     pub keep_workers: bool,
@@ -156,6 +158,7 @@ struct ServerTable {
     result_bytes: Option<usize>,
     chunk_bytes: Option<usize>,
     shutdown_s: Option<u64>,
+    abandoned_s: Option<u64>,
 }
 
 impl Config {
@@ -261,6 +264,7 @@ impl ServerTable {
             result_bytes: self.result_bytes.or(below.result_bytes),
             chunk_bytes: self.chunk_bytes.or(below.chunk_bytes),
             shutdown_s: self.shutdown_s.or(below.shutdown_s),
+            abandoned_s: self.abandoned_s.or(below.abandoned_s),
         }
     }
 
@@ -284,6 +288,8 @@ impl ServerTable {
         let per_host = within("server.webhooks_per_host", self.webhooks_per_host, 1, most)?;
         let longest_s = limits::SHUTDOWN_MS_MAX / 1000;
         let shutdown_s = within("server.shutdown_s", self.shutdown_s, 0, longest_s)?;
+        let longest_s = limits::ABANDONED_MS_MAX / 1000;
+        let abandoned_s = within("server.abandoned_s", self.abandoned_s, 0, longest_s)?;
         Ok(Config {
             source: None,
             listen: need("listen", self.listen)?,
@@ -307,6 +313,7 @@ impl ServerTable {
             webhooks_at_once: at_once,
             webhooks_per_host: per_host.min(at_once),
             shutdown_ms: shutdown_s * 1000,
+            abandoned_ms: abandoned_s * 1000,
             keep_workers: true,
             endpoints,
         })

@@ -20,6 +20,7 @@ use self::terminal::Terminal;
 use crate::client;
 use crate::clock::Clock;
 use crate::config::{Auth, Config, Endpoint};
+use crate::guard::Guard;
 use crate::providers::{ProcessRun, Run};
 use crate::python_env;
 use crate::server::{self, Server};
@@ -29,6 +30,9 @@ use crate::webhooks::target::Rules;
 /// How long running jobs may take to finish when nobody is there to end the wait: the time that a server
 /// has by default.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long workers wait for another server when this one was killed: no other one would keep them.
+const ABANDONED_MS: u64 = 5_000;
 
 const HELP: &str = "\
 Examples:
@@ -95,6 +99,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
     let (config, endpoint) = configured(&args, &handler, &dir).await?;
     let mut signals = Signals::watch()?;
     let data = config.data.clone();
+    let guard = Guard::start(&config)?;
     let server = Server::start(
         config,
         listener,
@@ -124,6 +129,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
         let _ = writeln!(std::io::stderr(), "{}", stopping(end));
     }
     server.stop(patience(end, &mut signals)).await;
+    guard.end().await;
     Ok(code)
 }
 
@@ -183,12 +189,8 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
             data.display()
         )
     })?;
-    let python = python(
-        handler.to_path_buf(),
-        data.join("python"),
-        args.python.clone(),
-    )
-    .await?;
+    let envs = data.join("python");
+    let python = python(handler.to_path_buf(), envs, args.python.clone()).await?;
 
     let endpoint = endpoint(args, handler, dir)?;
     let listen = listen(args);
@@ -222,6 +224,7 @@ async fn configured(args: &Args, handler: &Path, dir: &Path) -> Result<(Config, 
         listen: listen.to_owned(),
         data,
         keep_workers: false,
+        abandoned_ms: ABANDONED_MS,
         auth: if loopback { Auth::None } else { Auth::Keys },
         // What is developed against runs beside it.
         webhook_rules: Rules {

@@ -10,6 +10,7 @@ pub mod cli;
 
 pub mod config;
 pub mod dev;
+pub mod guard;
 pub mod serve;
 pub mod server;
 

@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+fn main() -> ExitCode {
+    // Beside every server one of them waits, and needs no threads for that.
+    lazyfox::guard::main().unwrap_or_else(run)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     lazyfox::cli::main().await
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULTS, StoreKind};
+use crate::guard::Guard;
 use crate::providers::{Output, Source};
 use crate::server::{self, Server};
 use crate::signals::Signals;
@@ -54,6 +55,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
         None => server::bind(&config.listen).await?,
     };
     let patience = Duration::from_millis(config.shutdown_ms);
+    let guard = Guard::start(&config)?;
     let server = Server::start(config, listener, Clock::system(), Arc::new(ToLog)).await?;
     if let Some(key) = server::first_key(&server.app).await? {
         writeln!(
@@ -76,6 +78,7 @@ pub async fn main(args: Args) -> Result<ExitCode> {
             }
         })
         .await;
+    guard.end().await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::{Auth, Config, StoreKind};
 use crate::fleet::Enlisted;
 use crate::passes;
-use crate::providers::process::ProcessProvider;
+use crate::providers::process::{Hold, ProcessProvider};
 use crate::providers::{Found, Output, Provider, Stop};
 use crate::release;
 use crate::secrets::ServerKey;
@@ -76,19 +76,23 @@ impl Server {
             .context("cannot tell the address to listen on")?;
         config.check_address(address)?;
         let now = clock.now();
-        let (store, key) = open_store(&config, now).await?;
+        // At the same time, because a large store takes its time to open, and the guard of an earlier
+        // server waits for somebody who takes charge of its workers.
+        let workers_dir = config.workers_dir()?;
+        let ((store, key), hold) =
+            tokio::try_join!(open_store(&config, now), Hold::take(&workers_dir))?;
         let own_url = reachable(address);
         let app = Arc::new(App::new(config, store, key, clock.clone(), &own_url));
         let (ends, ended) = tokio::sync::mpsc::unbounded_channel();
         let workers = ProcessProvider::open(
-            app.config.workers_dir()?,
+            hold,
             std::env::vars_os().collect(),
             Arc::clone(&app.gpus),
             output,
             ends,
             move || clock.now(),
         );
-        let provider: Arc<dyn Provider> = Arc::new(workers.await?);
+        let provider: Arc<dyn Provider> = Arc::new(workers?);
         take_up_changes(&app).await?;
         release::settle(&app).await?;
         for found in provider.list() {

@@ -21,6 +21,7 @@ fn the_shipped_defaults_are_the_limits_of_core() {
     assert_eq!(config.bounds.result, limits::RESULT_BYTES);
     assert_eq!(config.bounds.chunk, limits::CHUNK_BYTES);
     assert_eq!(config.auth, Auth::Keys);
+    assert_eq!(config.abandoned_ms, limits::ABANDONED_MS);
     assert_eq!(endpoint.webhooks.schedule, Schedule::default());
     let bodies = (limits::RUNSYNC_BODY_BYTES + limits::RESULT_BYTES) as u64;
     assert_eq!(endpoint.webhooks.body_bytes, bodies);

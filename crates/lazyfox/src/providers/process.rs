@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use lazyfox_core::id::WorkerId;
 use lazyfox_core::time::Timestamp;
 use tokio::process::{Child, Command};
@@ -19,14 +19,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::gpus::Inventory;
 use super::{Ended, Exit, Found, Output, ProcessRun, Provider, Run, StartError, Stop, WorkerSpec};
 use environment::{Gpus, compose, find_program};
-use hold::Hold;
 use home::{Home, Record};
 use kernel::Identity;
 use tail::Tail;
 use watch::{Live, Main, Shared, Watch, clear_away};
 
+pub(crate) mod abandoned;
+pub(crate) mod hold;
+
 mod environment;
-mod hold;
 mod home;
 mod kernel;
 mod limits;
@@ -34,41 +35,37 @@ mod oom;
 mod tail;
 mod watch;
 
+pub use hold::Hold;
+
 /// Starts workers as processes, each in a process group and a directory of its own.
 ///
 /// Dropping it ends no worker, it only stops watching: the next [`ProcessProvider::open`] of the same
 /// directory finds them.
 pub struct ProcessProvider {
-    dir: PathBuf,
+    hold: Hold,
     inherited: Vec<(OsString, OsString)>,
     gpus: Arc<Inventory>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     shared: Arc<Shared>,
-    _hold: Hold,
 }
 
 impl ProcessProvider {
-    /// Takes charge of `dir`: workers of an earlier run that are alive are watched again, and those
-    /// that ended in between are reported and cleared away.
+    /// Opens the directory that is held: workers of an earlier run that are alive are watched again, and
+    /// those that ended in between are reported and cleared away.
     ///
     /// `inherited` is the environment from which workers are given an allow-listed part. `gpus` says
-    /// whether a worker that was given none may see any.
+    /// whether a worker that was given none may see any. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When `dir` cannot be made or read, or another server uses it.
-    pub async fn open(
-        dir: PathBuf,
+    /// When the directory cannot be read.
+    pub fn open(
+        hold: Hold,
         inherited: Vec<(OsString, OsString)>,
         gpus: Arc<Inventory>,
         output: Arc<dyn Output>,
         ended: UnboundedSender<Ended>,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        // Workers stand elsewhere, so no path that they get may be relative.
-        let dir = std::path::absolute(&dir)
-            .and_then(|dir| std::fs::create_dir_all(&dir).map(|()| dir))
-            .with_context(|| format!("cannot make the directory of workers {}", dir.display()))?;
-        let hold = Hold::take(&dir).await?;
         let live = Mutex::default();
         let shared = Arc::new(Shared {
             live,
@@ -76,20 +73,19 @@ impl ProcessProvider {
             ended,
         });
         let provider = Self {
-            dir,
+            hold,
             inherited,
             gpus,
             now: Box::new(now),
             shared,
-            _hold: hold,
         };
         let context = || {
             format!(
                 "cannot read the directory of workers {}",
-                provider.dir.display()
+                provider.hold.dir().display()
             )
         };
-        for entry in provider.dir.read_dir().with_context(context)? {
+        for entry in provider.hold.dir().read_dir().with_context(context)? {
             let entry = entry.with_context(context)?;
             if let Some(worker) = home::worker_of(&entry) {
                 provider.find_again(worker);
@@ -99,7 +95,7 @@ impl ProcessProvider {
     }
 
     fn find_again(&self, worker: WorkerId) {
-        let home = Home::of(&self.dir, &worker);
+        let home = Home::of(self.hold.dir(), &worker);
         let record = match home.read_record() {
             Ok(record) => record,
             Err(error) => {
@@ -272,7 +268,7 @@ impl Provider for ProcessProvider {
 
     fn start(&self, spec: WorkerSpec) -> Result<(), StartError> {
         let worker = spec.worker.clone();
-        let home = Home::of(&self.dir, &worker);
+        let home = Home::of(self.hold.dir(), &worker);
         home.create().map_err(|error| {
             let path = home.path().display();
             StartError::new(format!(

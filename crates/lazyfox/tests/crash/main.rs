@@ -20,6 +20,7 @@ mod seed;
 
 mod adopted;
 mod environment;
+mod guard;
 mod hangup;
 mod inherited;
 mod kills;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lazyfox::providers::gpus::Inventory;
-use lazyfox::providers::process::ProcessProvider;
+use lazyfox::providers::process::{Hold, ProcessProvider};
 use lazyfox::providers::{
     Ended, Exit, Output, ProcessRun, Provider, Release, Run, Source, Stop, WorkerSpec,
 };
@@ -88,8 +88,9 @@ async fn two_hundred_workers_leave_nothing() {
     let gpus = Arc::new(Inventory::new(None));
     let now = || Timestamp::from_ms(0);
     let output = Arc::new(Lines(line));
-    let provider = ProcessProvider::open(workers.clone(), inherited, gpus, output, end, now);
-    let provider = provider.await.expect("the directory can be made");
+    let hold = Hold::take(&workers).await.expect("nobody else has it");
+    let provider = ProcessProvider::open(hold, inherited, gpus, output, end, now);
+    let provider = provider.expect("the directory can be read");
     let script = "sleep 1000 & (cd /; exec setsid sleep 1000) & echo here; wait";
     // Four at once: killed, asked, gone by itself, never there.
     let mut round = async |n: usize| {

@@ -1,8 +1,8 @@
 //! The directory of one worker: who it is, what it wrote, and where it stands.
 
 use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use lazyfox_core::id::{EndpointId, WorkerId};
@@ -148,6 +148,18 @@ impl Home {
             gpus: file.gpus,
             memory_bytes: file.memory_bytes,
         })
+    }
+
+    /// Adds a line to what the worker wrote, for whoever reads how it ended.
+    pub(super) fn note(&self, line: &str) -> io::Result<()> {
+        let mut log = File::options().read(true).append(true).open(self.log())?;
+        let length = log.metadata()?.len();
+        let mut last = [b'\n'];
+        if length > 0 {
+            log.read_exact_at(&mut last, length - 1)?;
+        }
+        let begin = if last == [b'\n'] { "" } else { "\n" };
+        log.write_all(format!("{begin}{line}\n").as_bytes())
     }
 
     /// Removes the directory and all in it; links are removed, not what they lead to.

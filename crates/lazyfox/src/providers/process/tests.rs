@@ -43,10 +43,10 @@ impl Served {
             ("LAZYFOX_SECRET".into(), "hidden".into()),
         ];
         let now = || Timestamp::from_ms(1_000);
-        let dir = place.workers();
+        let hold = Hold::take(&place.workers()).await.unwrap();
         let output = Arc::new(Lines(line));
         let gpus = Arc::new(gpus);
-        let provider = ProcessProvider::open(dir, inherited, gpus, output, end, now).await;
+        let provider = ProcessProvider::open(hold, inherited, gpus, output, end, now);
         let provider = provider.unwrap();
         Self {
             provider,

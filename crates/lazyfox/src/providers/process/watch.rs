@@ -223,7 +223,7 @@ pub(super) fn clear_away(home: &Home, worker: &WorkerId) {
 }
 
 /// Ends what a worker left running wherever it may be: looks at every process of this machine.
-fn kill_strays(home: &Home, worker: &WorkerId) {
+pub(super) fn kill_strays(home: &Home, worker: &WorkerId) {
     match kill_left_behind(home.path(), &format!("{MARKER}={}", home.path().display())) {
         Ok(0) => {}
         Ok(killed) => {
