@@ -87,8 +87,8 @@ pub const POLL_MS_MAX: u64 = 25_000;
 /// Hold of an empty `job-stop` poll. It delays a worker's exit (which awaits its open polls) and
 /// costs a request, nothing else.
 pub const STOP_POLL_MS: u64 = 55_000;
-/// A job that may expire within this time is not given to a worker ahead of time: it would wait inside it for a
-/// second or two, and cannot be stopped there.
+/// A job that may expire within this time is not given to a worker ahead of time: it would wait
+/// inside it for a second or two, and cannot be stopped there.
 pub const PREFETCH_TTL_MS: u64 = 30_000;
 /// Most workers of an endpoint that can be asked for while the server runs.
 pub const WORKERS_MOST: u32 = 10_000;
@@ -135,8 +135,8 @@ pub const WEBHOOK_OVERLAP_MS_MAX: u64 = 7 * DAY_MS;
 
 /// How long a worker may take from its start to its first poll: the public contract's 7 minutes.
 pub const INIT_TIMEOUT_MS: u64 = 7 * 60_000;
-/// How long the preparations of a start may take, before its program runs: the pull of a large image over a slow
-/// line.
+/// How long the preparations of a start may take, before its program runs: the pull of a large
+/// image over a slow line.
 pub const PREPARE_MS_MAX: u64 = 60 * 60_000;
 /// How long a worker has to let go of a job that was cancelled or timed out, before it is stopped.
 pub const RELEASE_GRACE_MS: u64 = 10_000;

@@ -7,8 +7,8 @@
 
 use crate::limits;
 
-/// What a slot is given at once takes about so long, in microseconds. Below the second in which the worker does not
-/// ask: a list that takes a little longer would cost a whole further second.
+/// What a slot is given at once takes about so long, in microseconds. Below the second in which the
+/// worker does not ask: a list that takes a little longer would cost a whole further second.
 const FILL_US: f64 = 850_000.0;
 
 /// The weight of a new observation, once there are this many.
@@ -77,8 +77,8 @@ impl Pace {
     }
 }
 
-/// How many jobs a worker that asks is given beyond the `free` slots that it asks for. `most` bounds the jobs for
-/// each slot.
+/// How many jobs a worker that asks is given beyond the `free` slots that it asks for. `most`
+/// bounds the jobs for each slot.
 #[must_use]
 pub fn extra(pace: &Pace, free: usize, most: usize) -> usize {
     let per_slot = pace.per_fill().min(most).max(1);

@@ -100,11 +100,11 @@ pub struct Abilities {
     /// A list longer than what was asked for is run one job after the other, as many at once as there are
     /// slots. 2.0 comes to a standstill with it.
     pub takes_more: bool,
-    /// A job that is taken while others run starts at once. From 1.7.2 to 1.9.0 it waits until one of them has
-    /// ended.
+    /// A job that is taken while others run starts at once. From 1.7.2 to 1.9.0 it waits until one
+    /// of them has ended.
     pub starts_beside_running: bool,
-    /// It never takes more than it has slots for. 1.4 to 1.6.2 send a poll too many, 1.7.0 polls without a bound,
-    /// 1.7.2 to 1.7.4 take a second batch.
+    /// It never takes more than it has slots for. 1.4 to 1.6.2 send a poll too many, 1.7.0 polls
+    /// without a bound, 1.7.2 to 1.7.4 take a second batch.
     pub keeps_to_its_slots: bool,
     /// What says how many slots it has.
     pub slots_by: SlotsBy,

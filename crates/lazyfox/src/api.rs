@@ -39,8 +39,20 @@ use crate::app::App;
 
 /// The route table. Where the public SDKs send GET or POST for the same call, both work.
 pub fn router(app: Arc<App>) -> Router {
+    of_clients()
+        .merge(of_operators())
+        .merge(of_workers())
+        // What answers without a key.
+        .route("/healthz", any(health::healthz))
+        .route("/readyz", any(health::readyz))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_route)
+        .with_state(app)
+}
+
+/// What those call who submit jobs and want to know of them.
+fn of_clients() -> Router<Arc<App>> {
     Router::new()
-        // What clients call.
         .route("/v2/{endpoint}/run", post(submit::run))
         .route("/v2/{endpoint}/runsync", post(submit::runsync))
         .route(
@@ -80,6 +92,11 @@ pub fn router(app: Arc<App>) -> Router {
             "/v2/{endpoint}/webhook-secret",
             get(webhook_secret::list).post(webhook_secret::make),
         )
+}
+
+/// What those call who look after workers.
+fn of_operators() -> Router<Arc<App>> {
+    Router::new()
         .route("/v2/{endpoint}/workers", get(workers::workers))
         .route("/v2/{endpoint}/why/{job}", get(why::why))
         .route(
@@ -88,7 +105,11 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/v2/{endpoint}/scaler/reset", post(scaler::reset))
         .route("/admin/reload", post(reload::reload))
-        // What workers call.
+}
+
+/// What workers call.
+fn of_workers() -> Router<Arc<App>> {
+    Router::new()
         .route("/v2/{endpoint}/job-take/{worker}", get(take::take_one))
         .route(
             "/v2/{endpoint}/job-take-batch/{worker}",
@@ -107,12 +128,6 @@ pub fn router(app: Arc<App>) -> Router {
             get(ping::ping).post(ping::ping),
         )
         .route("/v2/{endpoint}/job-stop/{worker}", get(stop::job_stop))
-        // What answers without a key.
-        .route("/healthz", any(health::healthz))
-        .route("/readyz", any(health::readyz))
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(no_route)
-        .with_state(app)
 }
 
 /// Makes `//` in a path one slash and drops one at the end: the Go SDK joins a base that ends in a

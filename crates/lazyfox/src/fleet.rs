@@ -7,13 +7,14 @@ mod hands;
 mod line;
 mod offer;
 mod view;
+mod work;
 mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lazyfox_core::id::{EndpointId, JobId, WorkerId};
-use lazyfox_core::scale::{Member, Starts};
+use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::scale::Member;
 use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
@@ -184,129 +185,6 @@ impl Fleet {
         )
     }
 
-    /// A worker got a job; `waits` behind others inside it.
-    pub fn took(&self, worker: &WorkerId, job: JobId, waits: bool, now: Timestamp) {
-        if let Some(entry) = self.state().workers.get_mut(worker) {
-            entry.let_go.remove(&job);
-            entry.hands.given(job, waits, now);
-        }
-    }
-
-    /// A job never reached the worker.
-    pub fn handed_back(&self, worker: &WorkerId, job: JobId) {
-        if let Some(entry) = self.state().workers.get_mut(worker) {
-            entry.hands.forget(job);
-        }
-    }
-
-    /// A worker's hold on a job ended: its idle time counts anew.
-    pub fn freed(&self, worker: &WorkerId, now: Timestamp) {
-        if let Some(entry) = self.state().workers.get_mut(worker) {
-            entry.free_since = now;
-        }
-    }
-
-    /// A worker may still work on a job that it no longer holds. False when it cannot have begun.
-    pub fn must_let_go(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> bool {
-        let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else {
-            return false;
-        };
-        let runs = entry.hands.taken_away(job);
-        if runs {
-            entry.must_let_go(job, now);
-        }
-        runs
-    }
-
-    /// A heartbeat that can be believed names jobs that the worker does not hold, at the second time:
-    /// it works for nothing, for instance because its job was cancelled while the server was away.
-    pub fn names_unheld(&self, worker: &WorkerId, jobs: &[JobId], now: Timestamp) {
-        let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else {
-            return;
-        };
-        let seen = std::mem::take(&mut entry.named_unheld);
-        for &job in jobs {
-            if seen.contains(&job) {
-                entry.must_let_go(job, now);
-            } else {
-                entry.named_unheld.insert(job);
-            }
-        }
-    }
-
-    /// A worker reported a job: it does not work on it any more. Gives since when it did, where that is known.
-    pub fn reported(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> Option<Timestamp> {
-        let mut state = self.state();
-        let entry = state.workers.get_mut(worker)?;
-        let (began_at, in_the_way) = entry.hands.reported(job, now);
-        if entry.let_go.remove(&job).is_some() {
-            entry.free_since = now;
-        }
-        if let Some(void) = in_the_way {
-            entry.must_let_go(void, now);
-        }
-        // It may take another one now.
-        entry.calls.send_replace(());
-        began_at
-    }
-
-    /// A worker that can be believed says what it works on. Gives the jobs that it should work on and has lost.
-    pub fn works_only_on(&self, worker: &WorkerId, named: &[JobId], now: Timestamp) -> Vec<JobId> {
-        let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else {
-            return Vec::new();
-        };
-        entry.let_go_but_for(named, now);
-        entry.hands.named(named, now)
-    }
-
-    /// A worker that can be believed says that it works on nothing.
-    pub fn works_on_nothing(&self, worker: &WorkerId, now: Timestamp) {
-        if let Some(entry) = self.state().workers.get_mut(worker) {
-            entry.let_go_but_for(&[], now);
-            entry.hands.empty_but_for_new(now);
-        }
-    }
-
-    /// How long a job of the endpoint took, in milliseconds.
-    pub fn took_ms(&self, endpoint: &EndpointId, ms: u64) {
-        self.state()
-            .line(endpoint)
-            .pace
-            .observe(ms.saturating_mul(1_000));
-    }
-
-    /// Jobs whose start has to be written down now, with their workers and endpoints; each is said once.
-    #[must_use]
-    pub fn begun(&self, now: Timestamp) -> Vec<(EndpointId, WorkerId, JobId)> {
-        let mut begun = Vec::new();
-        for (worker, entry) in &mut self.state().workers {
-            let jobs = entry.hands.unwritten(now).into_iter();
-            begun.extend(jobs.map(|job| (entry.endpoint.clone(), worker.clone(), job)));
-        }
-        begun
-    }
-
-    /// The jobs that a worker has to stop and was not told of.
-    #[must_use]
-    pub fn tell_to_stop(&self, worker: &WorkerId) -> Vec<JobId> {
-        let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else {
-            return Vec::new();
-        };
-        let untold = entry.let_go.iter_mut().filter(|(_, it)| !it.told);
-        let mut jobs: Vec<JobId> = untold
-            .map(|(&job, it)| {
-                it.told = true;
-                job
-            })
-            .collect();
-        jobs.sort_unstable();
-        jobs
-    }
-
     /// As [`Fleet::retire`], for a worker that the provider can replace. A worker that somebody else
     /// runs stays: it is barred from the job that was taken from it, and good for others.
     pub fn retire_managed(&self, worker: &WorkerId, why: &str) {
@@ -377,57 +255,6 @@ impl Fleet {
         })
     }
 
-    /// A start failed, or a worker ended before it asked for a job. Returns how many of this release did in a
-    /// row.
-    pub fn start_failed(
-        &self,
-        endpoint: &EndpointId,
-        release: Release,
-        why: String,
-        now: Timestamp,
-    ) -> u32 {
-        let mut state = self.state();
-        let line = state.line(endpoint);
-        // What became of the release before is no reason to hold this one off.
-        if release == line.release {
-            line.failed(why, now)
-        } else {
-            line.starts.failed_in_a_row
-        }
-    }
-
-    /// Starts may be tried again at once: the jobs that waited for them have failed, or something changed.
-    pub fn forget_failures(&self, endpoint: &EndpointId) {
-        let mut state = self.state();
-        let line = state.line(endpoint);
-        line.starts = Starts::default();
-        line.last_failure = None;
-    }
-
-    /// Workers of the endpoint are started with this release from now on. True when it is another one.
-    pub fn release(&self, endpoint: &EndpointId, release: Release) -> bool {
-        let mut state = self.state();
-        let line = state.line(endpoint);
-        if line.release == release {
-            return false;
-        }
-        *line = Line {
-            release,
-            gone: std::mem::take(&mut line.gone),
-            open_polls: line.open_polls,
-            ..Line::default()
-        };
-        true
-    }
-
-    /// What workers of the endpoint are started with.
-    #[must_use]
-    pub fn release_of(&self, endpoint: &EndpointId) -> Release {
-        let state = self.state();
-        let line = state.lines.get(endpoint);
-        line.map(|line| line.release).unwrap_or_default()
-    }
-
     /// Workers of endpoints that are not there any more go.
     pub fn retire_without(&self, is_there: impl Fn(&EndpointId) -> bool) {
         for entry in self.state().workers.values_mut() {
@@ -435,26 +262,6 @@ impl Fleet {
                 entry.retire("its endpoint is not there any more");
             }
         }
-    }
-
-    /// Of a worker that has ended: the jobs that it is known to have run, and whether it ended by itself.
-    #[must_use]
-    pub fn last_of(&self, worker: &WorkerId) -> (Vec<JobId>, bool) {
-        let state = self.state();
-        let Some(entry) = state.workers.get(worker) else {
-            return (Vec::new(), true);
-        };
-        let killed = entry.retired.as_ref().is_some_and(|it| it.killed);
-        (entry.hands.running(), !killed)
-    }
-
-    /// How the last starts of the endpoint's workers went.
-    #[must_use]
-    pub fn starts(&self, endpoint: &EndpointId) -> (Starts, Option<String>) {
-        let state = self.state();
-        let line = state.lines.get(endpoint);
-        line.map(|line| (line.starts, line.last_failure.clone()))
-            .unwrap_or_default()
     }
 
     /// Whether a worker of the endpoint that is to stay has asked for work.

@@ -1,5 +1,5 @@
-//! The configuration is read once more while the server runs. What it says of endpoints is taken over as a whole
-//! or not at all; what it says of the server itself is read at a start only.
+//! The configuration is read once more while the server runs. What it says of endpoints is taken
+//! over as a whole or not at all; what it says of the server itself is read at a start only.
 
 use lazyfox_core::id::EndpointId;
 use lazyfox_store::StoreError;

@@ -10,14 +10,15 @@ use lazyfox_core::limits;
 use lazyfox_core::sdk::Runtime;
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::{Ask, Extra, Handout, StoreError};
+use tokio::sync::watch;
 
 use super::auth::{self, Speaker};
 use super::error::{ApiError, ApiResult, Code};
-use super::handout;
+use super::handout::{self, Handouts};
 use super::query::Params;
 use crate::app::App;
 use crate::clock;
-use crate::fleet::Asked;
+use crate::fleet::{Asked, Offer};
 use crate::json::{self, Object};
 
 /// What was handed out this long ago has reached the worker if it ever will. Older SDK versions
@@ -105,6 +106,14 @@ async fn take(
     wait_for_work(app, &speaker, asked, disowns_before, shape).await
 }
 
+/// A worker's call for work while it is held.
+struct Held<'a> {
+    app: &'a Arc<App>,
+    speaker: &'a Speaker,
+    shape: Shape,
+    until: Timestamp,
+}
+
 async fn wait_for_work(
     app: &Arc<App>,
     speaker: &Speaker,
@@ -112,93 +121,113 @@ async fn wait_for_work(
     mut disowns_before: Option<Timestamp>,
     shape: Shape,
 ) -> ApiResult<Response> {
-    let Speaker {
-        endpoint,
-        settings,
-        worker,
-    } = speaker;
+    let worker = &speaker.worker;
     let jitter_ms = clock::roll(limits::POLL_MS_MAX - limits::POLL_MS_MIN);
-    let until = app.now().plus_ms(limits::POLL_MS_MIN + jitter_ms);
-    let queue = app.wakes.queue(endpoint);
-    let nothing = || Ok(StatusCode::NO_CONTENT.into_response());
+    let held = Held {
+        app,
+        speaker,
+        shape,
+        until: app.now().plus_ms(limits::POLL_MS_MIN + jitter_ms),
+    };
+    let queue = app.wakes.queue(&speaker.endpoint);
     let mut woken_up = false;
-    let mut poll = Some(app.fleet.open_poll(endpoint, worker, asked.count));
+    let poll = app.fleet.open_poll(&speaker.endpoint, worker, asked.count);
     loop {
         let Some(mut calls) = app.fleet.calls(worker) else {
             queue.notify_one();
-            return nothing();
+            return Ok(nothing());
         };
         if app.fleet.is_retired(worker) {
             // The wake-up that brought us here may have been for a job; another poll shall have it.
             queue.notify_one();
-            drop(poll.take());
-            app.clock
-                .sleep_until(app.now().plus_ms(RETIRED_HOLD_MS))
-                .await;
-            return nothing();
+            drop(poll);
+            return Ok(held.let_go().await);
         }
         if app.is_closing() {
             let message = "the server is shutting down, ask again in 5 seconds";
             return Err(ApiError::new(Code::WorkerRefused, message));
         }
-        let can_start = || app.could_start(endpoint);
-        let offer = poll
-            .as_ref()
-            .and_then(|poll| app.fleet.offer(poll, asked, settings.prefetch, can_start));
-        let Some(offer) = offer else {
-            // The wake-up that brought us here is for one that may take the job. Things may have changed
-            // in a moment without a word to this poll.
+        let can_start = || app.could_start(&speaker.endpoint);
+        let prefetch = speaker.settings.prefetch;
+        let Some(offer) = app.fleet.offer(&poll, asked, prefetch, can_start) else {
+            // The wake-up that brought us here is for one that may take the job.
             if std::mem::take(&mut woken_up) {
                 queue.notify_one();
             }
-            let look_again = app.now().plus_ms(LOOK_AGAIN_MS).min(until);
-            tokio::select! {
-                _ = calls.changed() => {}
-                () = app.closed() => {}
-                () = app.clock.sleep_until(look_again) => {
-                    if app.now() >= until {
-                        app.fleet.poll_ended_empty(worker);
-                        return nothing();
-                    }
-                }
+            if held.kept_back(&mut calls).await {
+                continue;
             }
-            continue;
+            return Ok(held.ended_empty());
         };
         // Registered before the store is asked, so that a job that comes in between is not missed.
         let mut woken = std::pin::pin!(queue.notified());
         woken.as_mut().enable();
-        let ask = Ask {
-            endpoint: endpoint.clone(),
-            worker: worker.clone(),
-            count: offer.count,
-            extra: Extra {
-                count: offer.extra,
-                not_expiring_before: app.now().plus_ms(limits::PREFETCH_TTL_MS),
-            },
-            lease_ms: settings.lease_ms,
-            disowns_before: disowns_before.take(),
-        };
+        let ask = held.ask(offer, disowns_before.take());
         let handouts = handout::lease(app, ask).await.map_err(refused)?;
         // It may have been retired meanwhile; dropped jobs go back.
         if !handouts.is_empty() && !app.fleet.is_retired(worker) && !app.is_closing() {
-            let jobs: Vec<Bytes> = handouts.iter().map(|it| job(app, it)).collect();
-            let text = match (shape, jobs.len()) {
-                (Shape::Object, 1) => jobs.into_iter().next().unwrap_or_default(),
-                (Shape::Object | Shape::Array, _) => json::array(jobs).into(),
-            };
             app.wakes.scale.notify_one();
-            return Ok(json::respond(handouts.into_body(text)));
+            return Ok(held.answer(handouts));
         }
         drop(handouts);
         tokio::select! {
             () = woken => woken_up = true,
             _ = calls.changed() => {}
             () = app.closed() => {}
-            () = app.clock.sleep_until(until) => {
-                app.fleet.poll_ended_empty(worker);
-                return nothing();
-            }
+            () = app.clock.sleep_until(held.until) => return Ok(held.ended_empty()),
         }
+    }
+}
+
+fn nothing() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+impl Held<'_> {
+    /// The worker shall stop.
+    async fn let_go(&self) -> Response {
+        let until = self.app.now().plus_ms(RETIRED_HOLD_MS);
+        self.app.clock.sleep_until(until).await;
+        nothing()
+    }
+
+    /// Waits while the worker may get nothing. Things may change without a word to this poll, so it looks
+    /// again soon; false when the time of the call is over.
+    async fn kept_back(&self, calls: &mut watch::Receiver<()>) -> bool {
+        let look_again = self.app.now().plus_ms(LOOK_AGAIN_MS).min(self.until);
+        tokio::select! {
+            _ = calls.changed() => true,
+            () = self.app.closed() => true,
+            () = self.app.clock.sleep_until(look_again) => self.app.now() < self.until,
+        }
+    }
+
+    fn ended_empty(&self) -> Response {
+        self.app.fleet.poll_ended_empty(&self.speaker.worker);
+        nothing()
+    }
+
+    fn ask(&self, offer: Offer, disowns_before: Option<Timestamp>) -> Ask {
+        Ask {
+            endpoint: self.speaker.endpoint.clone(),
+            worker: self.speaker.worker.clone(),
+            count: offer.count,
+            extra: Extra {
+                count: offer.extra,
+                not_expiring_before: self.app.now().plus_ms(limits::PREFETCH_TTL_MS),
+            },
+            lease_ms: self.speaker.settings.lease_ms,
+            disowns_before,
+        }
+    }
+
+    fn answer(&self, handouts: Handouts) -> Response {
+        let jobs: Vec<Bytes> = handouts.iter().map(|it| job(self.app, it)).collect();
+        let text = match (self.shape, jobs.len()) {
+            (Shape::Object, 1) => jobs.into_iter().next().unwrap_or_default(),
+            (Shape::Object | Shape::Array, _) => json::array(jobs).into(),
+        };
+        json::respond(handouts.into_body(text))
     }
 }
 

@@ -1,4 +1,5 @@
-//! `scaler`: what the scaler decided and why, and changes of its numbers. `reload`: the configuration once more.
+//! `scaler`: what the scaler decided and why, and changes of its numbers. `reload`: the
+//! configuration once more.
 
 use std::borrow::Cow;
 

@@ -106,12 +106,7 @@ impl EndpointTable {
     }
 
     pub(super) fn finish(self, base: &Path, registries: &Registries) -> Result<Endpoint> {
-        let workers_min = need("workers_min", self.workers_min)?;
-        let workers_max = need("workers_max", self.workers_max)?;
-        ensure!(
-            workers_min <= workers_max,
-            "workers_min is {workers_min}, more than workers_max, which is {workers_max}"
-        );
+        let scale = self.scale()?;
         let run = RunTable {
             command: self.command,
             working_dir: self.working_dir,
@@ -126,15 +121,8 @@ impl EndpointTable {
             open_files: self.open_files,
         }
         .finish(base, registries)?;
-        let value = within("scaler_value", self.scaler_value, 1, 3600)?;
-        let scaler = match need("scaler", self.scaler)? {
-            ScalerKind::QueueDelay => Scaler::QueueDelay {
-                ms: u64::from(value) * 1000,
-            },
-            ScalerKind::RequestCount => Scaler::RequestCount { per_worker: value },
-        };
-        let give_up_after = need("give_up_after", self.give_up_after)?;
         let fail_after_starts = need("fail_after_starts", self.fail_after_starts)?;
+        let give_up_after = scale.give_up_after;
         ensure!(
             give_up_after == 0 || fail_after_starts <= give_up_after,
             "fail_after_starts is {fail_after_starts}, which is never reached: give_up_after is \
@@ -169,19 +157,37 @@ impl EndpointTable {
             gpus: within("gpus", self.gpus, 0, limits::GPUS_MAX)?,
             prefetch: need("prefetch", self.prefetch)?.checked()?,
             env: self.env.unwrap_or_default(),
-            scale: Settings {
-                workers_min,
-                workers_max,
-                scaler,
-                idle_timeout_ms: within("idle_timeout_s", self.idle_timeout_s, 0, 3600)? * 1000,
-                surge: need("surge", self.surge)?,
-                give_up_after,
-            },
+            scale,
             defaults,
             lease_ms: within("lease_s", self.lease_s, limits::LEASE_MS_MIN / 1000, 3600)? * 1000,
             init_timeout_ms: within("init_timeout_s", self.init_timeout_s, 1, 86_400)? * 1000,
             fail_after_starts,
             webhooks: self.webhook.finish()?,
+        })
+    }
+
+    fn scale(&self) -> Result<Settings> {
+        let workers_min = need("workers_min", self.workers_min)?;
+        let workers_max = need("workers_max", self.workers_max)?;
+        ensure!(
+            workers_min <= workers_max,
+            "workers_min is {workers_min}, more than workers_max, which is {workers_max}"
+        );
+        let value = within("scaler_value", self.scaler_value, 1, 3600)?;
+        let scaler = match need("scaler", self.scaler)? {
+            ScalerKind::QueueDelay => Scaler::QueueDelay {
+                ms: u64::from(value) * 1000,
+            },
+            ScalerKind::RequestCount => Scaler::RequestCount { per_worker: value },
+        };
+        let give_up_after = need("give_up_after", self.give_up_after)?;
+        Ok(Settings {
+            workers_min,
+            workers_max,
+            scaler,
+            idle_timeout_ms: within("idle_timeout_s", self.idle_timeout_s, 0, 3600)? * 1000,
+            surge: need("surge", self.surge)?,
+            give_up_after,
         })
     }
 }

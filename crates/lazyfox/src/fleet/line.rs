@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use lazyfox_core::id::WorkerId;
+use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::prefetch::Pace;
 use lazyfox_core::scale::Starts;
 use lazyfox_core::time::Timestamp;
 
+use super::Fleet;
 use crate::providers::{Exit, Release};
 
 /// Workers that are gone and still shown. The last ones hold the reason of what goes wrong now.
@@ -74,5 +75,75 @@ impl Line {
             self.gone.pop_front();
         }
         self.gone.push_back(gone);
+    }
+}
+
+impl Fleet {
+    /// How long a job of the endpoint took, in milliseconds.
+    pub fn took_ms(&self, endpoint: &EndpointId, ms: u64) {
+        self.state()
+            .line(endpoint)
+            .pace
+            .observe(ms.saturating_mul(1_000));
+    }
+
+    /// A start failed, or a worker ended before it asked for a job. Returns how many of this release did in a
+    /// row.
+    pub fn start_failed(
+        &self,
+        endpoint: &EndpointId,
+        release: Release,
+        why: String,
+        now: Timestamp,
+    ) -> u32 {
+        let mut state = self.state();
+        let line = state.line(endpoint);
+        // What became of the release before is no reason to hold this one off.
+        if release == line.release {
+            line.failed(why, now)
+        } else {
+            line.starts.failed_in_a_row
+        }
+    }
+
+    /// Starts may be tried again at once: the jobs that waited for them have failed, or something changed.
+    pub fn forget_failures(&self, endpoint: &EndpointId) {
+        let mut state = self.state();
+        let line = state.line(endpoint);
+        line.starts = Starts::default();
+        line.last_failure = None;
+    }
+
+    /// Workers of the endpoint are started with this release from now on. True when it is another one.
+    pub fn release(&self, endpoint: &EndpointId, release: Release) -> bool {
+        let mut state = self.state();
+        let line = state.line(endpoint);
+        if line.release == release {
+            return false;
+        }
+        *line = Line {
+            release,
+            gone: std::mem::take(&mut line.gone),
+            open_polls: line.open_polls,
+            ..Line::default()
+        };
+        true
+    }
+
+    /// What workers of the endpoint are started with.
+    #[must_use]
+    pub fn release_of(&self, endpoint: &EndpointId) -> Release {
+        let state = self.state();
+        let line = state.lines.get(endpoint);
+        line.map(|line| line.release).unwrap_or_default()
+    }
+
+    /// How the last starts of the endpoint's workers went.
+    #[must_use]
+    pub fn starts(&self, endpoint: &EndpointId) -> (Starts, Option<String>) {
+        let state = self.state();
+        let line = state.lines.get(endpoint);
+        line.map(|line| (line.starts, line.last_failure.clone()))
+            .unwrap_or_default()
     }
 }

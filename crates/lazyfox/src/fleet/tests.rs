@@ -1,3 +1,5 @@
+use lazyfox_core::id::JobId;
+use lazyfox_core::scale::Starts;
 use lazyfox_core::sdk::Runtime;
 
 use super::*;

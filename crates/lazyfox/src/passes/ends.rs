@@ -126,6 +126,23 @@ pub async fn start_failed(
     if limit == 0 || failures < limit || app.fleet.serves(endpoint) {
         return Ok(());
     }
+    fail_waiting(app, endpoint, &why).await?;
+    // The next job may try at once. Workers that are always kept are held off, or they would be started
+    // and fail without a pause.
+    if app
+        .endpoint(endpoint)
+        .is_some_and(|settings| settings.scale.workers_min == 0)
+    {
+        app.fleet.forget_failures(endpoint);
+    }
+    Ok(())
+}
+
+/// Fails all jobs that wait, because no worker can be started.
+///
+/// # Errors
+/// When the store cannot answer.
+pub async fn fail_waiting(app: &App, endpoint: &EndpointId, why: &str) -> Result<(), StoreError> {
     let reason = format!("no worker could be started: {why}");
     loop {
         let event = Event::Unservable {
@@ -136,14 +153,6 @@ pub async fn start_failed(
         if changes.len() < AT_ONCE {
             break;
         }
-    }
-    // The next job may try at once. Workers that are always kept are held off, or they would be started
-    // and fail without a pause.
-    if app
-        .endpoint(endpoint)
-        .is_some_and(|settings| settings.scale.workers_min == 0)
-    {
-        app.fleet.forget_failures(endpoint);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::job::Event;
 use lazyfox_core::limits;
-use lazyfox_core::scale::{self, Demand, Member, Phase, Plan, Room};
+use lazyfox_core::scale::{self, Demand, Member, Phase, Plan, Reason, Room};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::{StoreError, Survey};
 
@@ -123,7 +123,7 @@ async fn scale_endpoint(
         fleet,
     } = look;
     let now = app.now();
-    let (starts, _) = app.fleet.starts(id);
+    let (starts, last_failure) = app.fleet.starts(id);
     let room = room(app, settings);
     let plan = scale::plan(demand, fleet, &settings.scale, &starts, Room(room), now);
     let inputs = Inputs::of(*demand, fleet, starts, room);
@@ -135,6 +135,15 @@ async fn scale_endpoint(
             idle = inputs.idle, busy = inputs.busy, stopping = inputs.stopping,
             outdated = inputs.outdated, failed = starts.failed_in_a_row, "scaling"
         );
+    }
+    let waits = demand.queued + demand.queued_low > 0;
+    if matches!(plan.reason, Reason::GivenUp { .. })
+        && settings.fail_after_starts > 0
+        && waits
+        && !app.fleet.serves(id)
+    {
+        // No start fails any more that could end them.
+        ends::fail_waiting(app, id, &last_failure.unwrap_or_default()).await?;
     }
     for leave in &plan.stop {
         // It gets no more jobs from here on; when a later look finds it holding none, it is asked to
