@@ -1,6 +1,7 @@
 //! The command line.
 
 mod key;
+mod simulate;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Serve(serve::Args),
     /// Make, list and revoke API keys
     Key(key::Args),
+    /// Run a trace of jobs through the scaling rules, to see what settings would have done
+    Simulate(simulate::Args),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -79,6 +82,7 @@ pub async fn main() -> ExitCode {
             serve::main(args).await
         }
         Command::Key(args) => key::main(args),
+        Command::Simulate(args) => simulate::main(&args, cli.connection.json),
         Command::Client(command) => return client::main(command, cli.connection).await,
     };
     result.unwrap_or_else(|e| {

@@ -38,6 +38,9 @@ mod tests;
 
 use std::process::ExitCode;
 
+pub(crate) use times::duration;
+pub(crate) use when::point;
+
 pub use args::{
     ClientCommand, Connection, DeliveriesArgs, EndpointArgs, JobArgs, ListArgs, ListenArgs,
     PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs, RunsyncArgs, ScalerArgs,

@@ -107,13 +107,12 @@ impl Leaves<'_> {
 
     /// How many outdated workers go, if so many can be found. `spare` can without being missed.
     fn outdated_to_go(&self, spare: u32) -> u32 {
-        let replaced = self.census.current.ready() > 0;
         let free = match (self.demand.queued, self.demand.queued_low) {
             (0, 0) => true,
             // These jobs keep one worker, and start none.
-            (0, _) => replaced,
+            (0, _) => self.census.current.ready() > 0,
             // What is idle takes a job in a moment, unless more wait than can be taken.
-            (..) => replaced && self.never_idle(),
+            (..) => self.never_idle(),
         };
         let spare = if free && !self.failing { spare } else { 0 };
         spare.max(u32::from(self.gives_way))

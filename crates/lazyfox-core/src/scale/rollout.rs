@@ -27,7 +27,7 @@ impl Rollout {
         // An outdated worker that is not wanted anyway needs no replacement.
         let behind = wanted.count.saturating_sub(current.serving());
         let candidates = candidates(demand, census, wanted).min(behind);
-        if candidates == 0 || settings.workers_max == 0 {
+        if candidates == 0 {
             return Self::default();
         }
 
@@ -45,9 +45,7 @@ impl Rollout {
         Self {
             replacements: candidates.min(pace).min(most),
             // One at a time: whoever is starting or stopping will make a place, or fill it.
-            may_give_way: current.starting == 0
-                && census.stopping == 0
-                && (demand.queued > 0 || demand.queued_low == 0),
+            may_give_way: current.starting == 0 && census.stopping == 0,
         }
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 
 mod properties;
 mod reasons;
+mod rollout_worlds;
 mod rollouts;
 mod traces;
 mod world;

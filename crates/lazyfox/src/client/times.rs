@@ -1,7 +1,7 @@
 //! Milliseconds as people read them.
 
 /// A duration: `412 ms`, `8.7 s`, `3 min 20 s`, `2 h 05 min`.
-pub(super) fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match ms {
         0..1_000 => format!("{ms} ms"),

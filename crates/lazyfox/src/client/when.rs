@@ -54,7 +54,7 @@ pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
 }
 
 /// A point in time by RFC 3339; fractions of seconds are left out.
-fn point(text: &str) -> Option<Timestamp> {
+pub(crate) fn point(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;
     let [year, month, day] = numbers(date, '-')?;
     let (time, offset_s) = match rest.strip_suffix(['Z', 'z']) {

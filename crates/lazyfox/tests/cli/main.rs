@@ -15,3 +15,4 @@ mod config;
 mod keys;
 mod listen;
 mod queue;
+mod simulate;

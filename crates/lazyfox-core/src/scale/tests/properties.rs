@@ -6,6 +6,8 @@ use super::world::{Arrival, World};
 use super::*;
 
 const HOUR_MS: u64 = 3_600_000;
+/// How long the load is constant: hundreds of idle timeouts.
+const CONSTANT_MS: u64 = HOUR_MS / 4;
 
 fn any_phase() -> impl Strategy<Value = Phase> {
     prop_oneof![
@@ -183,7 +185,8 @@ proptest! {
         prop_assert_eq!(world.served, 0);
     }
 
-    /// At constant load the plan makes up its mind: an hour of it takes no more starts than the way up.
+    /// At constant load the plan makes up its mind. The way up may overshoot, and a few that went are
+    /// started again; a plan that swings would start hundreds.
     #[test]
     fn no_oscillation_at_constant_load(
         mut settings in any_settings(), every_ms in 100_u64..5_000, run_ms in 1_u64..8_000,
@@ -192,9 +195,9 @@ proptest! {
         settings.workers_max = 8;
         settings.idle_timeout_ms = settings.idle_timeout_ms.max(2 * every_ms);
         let arrival = |n| Arrival { at_ms: n * every_ms, run_ms, low: false };
-        let arrivals: Vec<Arrival> = (0..HOUR_MS / every_ms).map(arrival).collect();
+        let arrivals: Vec<Arrival> = (0..CONSTANT_MS / every_ms).map(arrival).collect();
         let mut world = World { start_ms, ..World::new(settings, &arrivals) };
-        world.live(HOUR_MS - every_ms, |_| {});
-        prop_assert!(world.started <= settings.workers_max, "{} starts", world.started);
+        world.live(CONSTANT_MS - every_ms, |_| {});
+        prop_assert!(world.started <= 2 * settings.workers_max, "{} starts", world.started);
     }
 }

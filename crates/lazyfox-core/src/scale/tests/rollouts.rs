@@ -1,13 +1,8 @@
-//! The change to a newer release.
+//! The change to a newer release, step by step.
 
-use proptest::prelude::*;
-
-use super::world::{Arrival, World};
 use super::*;
 
-const HOUR_MS: u64 = 3_600_000;
-
-fn always(workers: u32) -> Settings {
+pub(super) fn always(workers: u32) -> Settings {
     Settings {
         workers_min: workers,
         workers_max: workers,
@@ -41,15 +36,6 @@ fn in_room(demand: &Demand, fleet: &[Member], settings: &Settings, room: u32) ->
         Room(Some(room)),
         NOW,
     )
-}
-
-/// Workers that are always there, all of an older release since now.
-fn outdated_world(settings: Settings) -> World {
-    let mut world = World::new(settings, &[]);
-    world.live(world.start_ms, |_| {});
-    assert_eq!(world.ready(), settings.workers_min);
-    world.release();
-    world
 }
 
 #[test]
@@ -171,6 +157,59 @@ fn while_jobs_always_wait_outdated_workers_go_after_their_job() {
     );
 }
 
+/// At the maximum the scaler cannot answer a replacement with one more.
+#[test]
+fn at_the_maximum_the_roll_over_goes_on_to_its_end() {
+    let backlog = waiting(50, 0);
+    let fleet = mixed(&[BUSY], &[BUSY; 3]);
+    assert_eq!(check_plan(&backlog, &fleet, &always(4)), (1, vec![]));
+}
+
+/// One after the other, also where the maximum leaves room for all at once.
+#[test]
+fn below_the_maximum_the_surge_is_the_pace() {
+    let settings = Settings {
+        workers_min: 3,
+        workers_max: 10,
+        ..Settings::default()
+    };
+    let backlog = mixed(&[BUSY; 3], &[Phase::Starting]);
+    assert_eq!(check_plan(&waiting(9, 0), &backlog, &settings), (0, vec![]));
+    let replaced = mixed(&[IDLE; 3], &[IDLE]);
+    assert_eq!(
+        check_plan(&Demand::default(), &replaced, &settings),
+        (0, vec!["w0".to_owned()])
+    );
+}
+
+#[test]
+fn below_the_maximum_a_stuck_worker_is_replaced_once() {
+    let settings = Settings {
+        workers_max: 10,
+        ..Settings::default()
+    };
+    let stuck = |current: &[Phase]| plan_of(&waiting(1, 0), &mixed(&[BUSY], current), &settings);
+    assert_eq!(stuck(&[]).start, 1);
+    assert_eq!(stuck(&[BUSY]).start, 0);
+}
+
+#[test]
+fn who_is_not_wanted_is_not_replaced_whatever_the_surge() {
+    let jobs = Demand {
+        running: 3,
+        ..waiting(9, 0)
+    };
+    let settings = Settings {
+        surge: 5,
+        ..by_count(6)
+    };
+    let fleet = mixed(&[BUSY], &[BUSY; 2]);
+    assert_eq!(
+        check_plan(&jobs, &fleet, &settings),
+        (0, vec!["w0".to_owned()])
+    );
+}
+
 #[test]
 fn without_room_one_goes_first() {
     let settings = always(2);
@@ -199,6 +238,8 @@ fn without_room_one_goes_first() {
         (0, vec![]),
         "it takes the job"
     );
+    let short = in_room(&none, &mixed(&[IDLE], &[Phase::Starting]), &always(3), 0);
+    assert_eq!(stopped(&short), [""; 0], "one is coming already");
     let no_surge = Settings {
         surge: 0,
         ..settings
@@ -232,12 +273,19 @@ fn jobs_of_low_priority_keep_one_worker_and_get_one_of_the_new_release() {
         check_plan(&low, &one, &settings),
         (0, vec!["w1".to_owned()])
     );
-    let full = in_room(&low, &old(&[BUSY]), &settings, 0);
+    let replaced = mixed(&[BUSY], &[BUSY]);
     assert_eq!(
-        (full.start, stopped(&full)),
+        check_plan(&low, &replaced, &settings),
         (0, vec![]),
+        "one is all they get"
+    );
+    let full = |phases, least| stopped(&in_room(&low, &old(phases), &always(least), 0));
+    assert_eq!(
+        full(&[BUSY], 1),
+        [""; 0],
         "nobody would be started for them"
     );
+    assert_eq!(full(&[BUSY, IDLE], 2), ["w1"], "one is left to them");
 }
 
 #[test]
@@ -261,126 +309,52 @@ fn a_release_that_does_not_start_leaves_the_older_one_to_serve() {
     }
 }
 
+/// Else the endpoint would have nobody who serves, and nobody who starts.
 #[test]
-fn a_broken_release_keeps_everybody_and_a_good_one_then_replaces_them() {
-    let mut world = outdated_world(always(3));
-    world.fails = true;
-    let started = world.started;
-    world.live(5 * HOUR_MS, |world| assert_eq!(world.ready(), 3));
-    assert_eq!(world.started - started, world.settings.give_up_after);
-    world.fails = false;
-    world.release();
-    world.live(6 * HOUR_MS, |world| assert!(world.ready() >= 3));
-    assert!(!world.is_rolling());
+fn while_a_release_does_not_start_the_older_one_has_its_idle_timeout() {
+    let idle = |ms| old(&[Phase::Idle { since: ago(ms) }]);
+    let gone = |starts, ms| {
+        let (settings, room) = (Settings::default(), Room::UNLIMITED);
+        let plan = plan(&Demand::default(), &idle(ms), &settings, &starts, room, NOW);
+        plan.stop.first().map(|leave| leave.why)
+    };
+    assert_eq!(gone(Starts::default(), 0), Some(Reason::Outdated));
+    assert_eq!(gone(failed(1, 0), 4_999), None);
+    let for_ms = 5_000;
+    assert_eq!(
+        gone(failed(1, 0), for_ms as i64),
+        Some(Reason::Idle { for_ms })
+    );
 }
 
 #[test]
-fn a_busy_worker_that_never_ends_is_in_nobodys_way() {
-    for (surge, places) in [(1, None), (2, None), (0, None), (1, Some(4))] {
-        let mut world = outdated_world(Settings { surge, ..always(4) });
-        world.places = places;
-        world.get_stuck();
-        world.live(HOUR_MS, |_| {});
-        let outdated = world.count(|member| member.outdated);
-        assert_eq!(
-            (outdated, world.ready()),
-            (1, 4),
-            "surge {surge}, places {places:?}"
-        );
-    }
+fn a_paused_endpoint_replaces_nobody_and_leaves_no_one_for_the_next_job() {
+    let paused = Settings {
+        workers_max: 0,
+        ..Settings::default()
+    };
+    let plan = plan_of(&waiting(1, 0), &old(&[IDLE, BUSY]), &paused);
+    assert_eq!((plan.start, stopped(&plan)), (0, vec!["w0".to_owned()]));
+    assert_eq!(plan.reason, Reason::Paused);
 }
 
-/// Jobs come faster than they are done, so nobody is ever idle, and one worker is stuck.
+/// By their number the jobs are worth two workers, and all three are busy with others behind them.
 #[test]
-fn a_backlog_without_end_does_not_stop_the_roll_over() {
-    let arrivals: Vec<Arrival> = (0..600)
-        .map(|n| Arrival {
-            at_ms: n * 500,
-            run_ms: 5_000,
-            low: false,
-        })
-        .collect();
-    for scaler in [
-        Scaler::QueueDelay { ms: 4_000 },
-        Scaler::RequestCount { per_worker: 1 },
-    ] {
-        for (surge, places, least) in [(1, None, 4), (0, None, 3), (1, Some(4), 3)] {
-            let settings = Settings {
-                scaler,
-                surge,
-                ..always(4)
-            };
-            let mut world = World::new(settings, &arrivals);
-            world.live(world.start_ms, |_| {});
-            world.places = places;
-            world.get_stuck();
-            world.live(60_000, |_| {});
-            world.release();
-            world.live(240_000, |world| {
-                assert!(world.ready() >= least, "{world:?}")
-            });
-            assert!(world.waiting() > 0, "the backlog ended");
-            let left = world.count(|member| member.outdated);
-            assert_eq!(left, 1, "{world:?}");
-        }
-    }
-}
-
-/// One machine with one GPU, and always something to do on it.
-#[test]
-fn the_only_worker_of_a_full_machine_is_replaced_between_two_jobs() {
-    let arrivals: Vec<Arrival> = (0..300)
-        .map(|n| Arrival {
-            at_ms: n * 1_000,
-            run_ms: 5_000,
-            low: false,
-        })
-        .collect();
-    let mut world = World::new(Settings::default(), &arrivals);
-    world.places = Some(1);
-    world.live(20_000, |_| {});
-    world.release();
-    world.live(35_000, |_| {});
-    assert!(world.waiting() > 0);
-    assert_eq!((world.ready(), world.is_rolling()), (1, false), "{world:?}");
-}
-
-proptest! {
-    /// With room, a roll-over costs no worker that is ready, at any load, and comes to its end.
-    #[test]
-    fn a_roll_over_never_lowers_the_ready_count(
-        workers in 1_u32..6, surge in 1_u32..4, every_ms in 200_u64..10_000, run_ms in 1_u64..9_000,
-        (start_ms, stop_ms) in (1_u64..9_000, 1_u64..4_000), by_count in any::<bool>(),
-        release_ms in 20_000_u64..40_000,
-    ) {
-        let arrival = |n| Arrival { at_ms: n * every_ms, run_ms, low: false };
-        let arrivals: Vec<Arrival> = (0..600_000 / every_ms).map(arrival).collect();
-        let scaler = match by_count {
-            true => Scaler::RequestCount { per_worker: 2 },
-            false => Scaler::QueueDelay { ms: 4_000 },
-        };
-        let settings = Settings { surge, scaler, ..always(workers) };
-        let mut world = World { start_ms, stop_ms, ..World::new(settings, &arrivals) };
-        world.live(release_ms, |_| {});
-        world.release();
-        world.live(600_000, |world| assert!(world.ready() >= workers, "{world:?}"));
-        prop_assert!(!world.is_rolling());
-    }
-
-    /// Without room each is replaced all the same, and one at most is missing.
-    #[test]
-    fn a_full_machine_misses_one_worker_at_most(
-        workers in 1_u32..6, every_ms in 200_u64..10_000, run_ms in 1_u64..9_000,
-        surge in 0_u32..2, release_ms in 20_000_u64..40_000,
-    ) {
-        let arrival = |n| Arrival { at_ms: n * every_ms, run_ms, low: false };
-        let arrivals: Vec<Arrival> = (0..600_000 / every_ms).map(arrival).collect();
-        let settings = Settings { surge, ..always(workers) };
-        let mut world = World::new(settings, &arrivals);
-        world.places = Some(workers);
-        world.live(release_ms, |_| {});
-        world.release();
-        world.live(600_000, |world| assert!(world.ready() + 1 >= workers, "{world:?}"));
-        prop_assert!(!world.is_rolling());
-    }
+fn a_busy_outdated_worker_that_is_one_too_many_goes_after_its_job() {
+    let jobs = Demand {
+        running: 3,
+        ..waiting(9, 0)
+    };
+    let fleet = old(&[BUSY; 3]);
+    assert_eq!(
+        check_plan(&jobs, &fleet, &by_count(6)),
+        (0, vec!["w0".to_owned()])
+    );
+    assert_eq!(
+        check_plan(&jobs, &old(&[BUSY; 2]), &by_count(6)),
+        (1, vec![])
+    );
+    let (starts, room) = (failed(1, 0), Room::UNLIMITED);
+    let kept = plan(&jobs, &fleet, &by_count(6), &starts, room, NOW);
+    assert_eq!(stopped(&kept), [""; 0], "there is nobody to come after it");
 }
