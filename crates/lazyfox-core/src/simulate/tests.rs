@@ -126,6 +126,24 @@ fn a_worker_with_slots_runs_so_many_jobs_at_once() {
 }
 
 #[test]
+fn a_slot_is_free_as_soon_as_its_own_job_ends() {
+    let jobs = vec![normal(0, 10_000), normal(0, 1_000), normal(0, 1_000)];
+    let mut world = world(DELAY);
+    world.slots = 2;
+    world.settings.workers_max = 1;
+    assert_eq!(simulate(&Trace::new(jobs), &world).wait.max_ms, 4_000);
+}
+
+#[test]
+fn jobs_may_be_given_in_any_order() {
+    let trace = Trace::new(vec![normal(9_000, 1), normal(0, 2), normal(0, 3)]);
+    assert_eq!(
+        trace.arrivals(),
+        [normal(0, 2), normal(0, 3), normal(9_000, 1)]
+    );
+}
+
+#[test]
 fn jobs_of_low_priority_wait_for_a_worker_that_another_job_starts() {
     let trace = Trace::new(vec![
         low(0, 1_000),

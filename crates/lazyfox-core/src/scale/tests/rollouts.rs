@@ -220,6 +220,8 @@ fn without_room_one_goes_first() {
     let none = Demand::default();
     let w0 = || vec!["w0".to_owned()];
     assert_eq!(full(&none, &[IDLE; 2], &[]), (0, w0()));
+    let nobody_misses_it = in_room(&none, &old(&[IDLE; 2]), &settings, 0);
+    assert_eq!(nobody_misses_it.throttled, 0);
     assert_eq!(full(&none, &[Phase::Stopping, IDLE], &[]), (0, vec![]));
     assert_eq!(full(&none, &[IDLE], &[Phase::Starting]), (0, vec![]));
     assert_eq!(full(&none, &[IDLE], &[IDLE]), (0, w0()));
@@ -333,9 +335,11 @@ fn a_paused_endpoint_replaces_nobody_and_leaves_no_one_for_the_next_job() {
         workers_max: 0,
         ..Settings::default()
     };
-    let plan = plan_of(&waiting(1, 0), &old(&[IDLE, BUSY]), &paused);
-    assert_eq!((plan.start, stopped(&plan)), (0, vec!["w0".to_owned()]));
-    assert_eq!(plan.reason, Reason::Paused);
+    for phases in [&[IDLE][..], &[IDLE, BUSY]] {
+        let plan = plan_of(&waiting(1, 0), &old(phases), &paused);
+        assert_eq!((plan.start, stopped(&plan)), (0, vec!["w0".to_owned()]));
+        assert_eq!(plan.reason, Reason::Paused);
+    }
 }
 
 /// By their number the jobs are worth two workers, and all three are busy with others behind them.
