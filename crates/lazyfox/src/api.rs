@@ -9,6 +9,7 @@ mod handout;
 mod health;
 mod input;
 mod listen;
+mod logs;
 mod ping;
 mod query;
 mod read;
@@ -17,6 +18,7 @@ mod report;
 mod requests;
 mod scaler;
 mod site;
+mod sse;
 mod stop;
 mod stream;
 mod submit;
@@ -88,6 +90,8 @@ fn of_clients() -> Router<Arc<App>> {
             "/v2/{endpoint}/deliveries/{delivery}/redeliver",
             post(deliveries::redeliver),
         )
+        .route("/v2/{endpoint}/logs", get(logs::of_endpoint))
+        .route("/v2/{endpoint}/workers/{worker}/logs", get(logs::of_worker))
         .route(
             "/v2/{endpoint}/webhook-secret",
             get(webhook_secret::list).post(webhook_secret::make),

@@ -18,6 +18,7 @@ use crate::endpoints::Endpoints;
 use crate::fleet::Fleet;
 use crate::keyring::KeyRing;
 use crate::listeners::Listeners;
+use crate::logs::Logs;
 use crate::providers::gpus::Inventory;
 use crate::secrets::ServerKey;
 use crate::signing::Signing;
@@ -55,6 +56,8 @@ pub struct App {
     pub traffic: Mutex<Traffic>,
     /// Who listens to deliveries.
     pub listeners: Listeners,
+    /// What workers say; a whole server keeps it.
+    pub logs: Arc<Logs>,
     /// Where workers reach this server.
     pub worker_url: String,
     /// Where clients reach this server.
@@ -82,6 +85,7 @@ impl App {
         };
         Self {
             store,
+            logs: Arc::new(Logs::none(clock.clone())),
             clock,
             wakes: Wakes::default(),
             fleet: Fleet::default(),

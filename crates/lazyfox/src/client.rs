@@ -15,9 +15,11 @@ mod error_text;
 mod events;
 mod failure;
 mod forward;
+mod held;
 mod input;
 mod job;
 mod listen;
+mod logs;
 mod pages;
 mod pretty;
 mod redeliver;
@@ -29,7 +31,6 @@ mod table;
 mod times;
 mod wait;
 mod webhook_secret;
-mod when;
 mod why;
 mod workers;
 
@@ -39,16 +40,15 @@ mod tests;
 use std::process::ExitCode;
 
 pub(crate) use times::duration;
-pub(crate) use when::point;
 
+pub use crate::when::When;
 pub use args::{
     ClientCommand, Connection, DeliveriesArgs, EndpointArgs, JobArgs, ListArgs, ListenArgs,
-    PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs, RunsyncArgs, ScalerArgs,
-    StatusArgs, SubmitArgs, WebhookSecretArgs, WorkersArgs,
+    LogsArgs, PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs, RunsyncArgs,
+    ScalerArgs, StatusArgs, SubmitArgs, WebhookSecretArgs, WorkersArgs,
 };
 use console::Console;
 use failure::{Failure, Outcome};
-pub use when::When;
 
 use crate::clock::Clock;
 

@@ -85,6 +85,17 @@ pub struct Left {
     pub retired: Option<String>,
 }
 
+/// What is known of a worker that lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Whose jobs it takes.
+    pub endpoint: EndpointId,
+    /// When it was started, if the provider runs it.
+    pub started_at: Option<Timestamp>,
+    /// Why it is to go, if it is.
+    pub retired: Option<String>,
+}
+
 impl Fleet {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -209,6 +220,18 @@ impl Fleet {
             .workers
             .get(worker)
             .is_some_and(|entry| entry.retired.is_some())
+    }
+
+    /// What is known of a worker, if it is.
+    #[must_use]
+    pub fn about(&self, worker: &WorkerId) -> Option<About> {
+        let state = self.state();
+        let entry = state.workers.get(worker)?;
+        Some(About {
+            endpoint: entry.endpoint.clone(),
+            started_at: entry.managed.then_some(entry.started_at),
+            retired: entry.retired.as_ref().map(|retired| retired.why.clone()),
+        })
     }
 
     /// Wakes the worker's parked polls.

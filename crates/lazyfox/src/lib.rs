@@ -26,6 +26,7 @@ pub mod reload;
 pub mod fleet;
 pub mod keyring;
 pub mod listeners;
+pub mod logs;
 pub mod signing;
 pub mod wake;
 
@@ -39,6 +40,8 @@ pub mod python_env;
 pub mod secrets;
 
 mod events;
+mod heard;
 mod json;
 mod signals;
 mod views;
+mod when;

@@ -26,6 +26,8 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Auth, Config, StoreKind};
 use crate::fleet::Enlisted;
+use crate::heard::Heard;
+use crate::logs::{Kept, Logs};
 use crate::passes;
 use crate::providers::process::{Hold, ProcessProvider};
 use crate::providers::{Found, Output, Provider, Stop};
@@ -82,13 +84,22 @@ impl Server {
         let ((store, key), hold) =
             tokio::try_join!(open_store(&config, now), Hold::take(&workers_dir))?;
         let own_url = reachable(address);
-        let app = Arc::new(App::new(config, store, key, clock.clone(), &own_url));
+        let logs = Logs::open(&config.data.join("logs"), config.logs_bytes, clock.clone())?;
+        let logs = Arc::new(logs);
+        let app = Arc::new(App {
+            logs: Arc::clone(&logs),
+            ..App::new(config, store, key, clock.clone(), &own_url)
+        });
         let (ends, ended) = tokio::sync::mpsc::unbounded_channel();
+        let heard = Heard {
+            app: Arc::downgrade(&app),
+            on: Arc::new(Kept { logs, on: output }),
+        };
         let workers = ProcessProvider::open(
             hold,
             std::env::vars_os().collect(),
             Arc::clone(&app.gpus),
-            output,
+            Arc::new(heard),
             ends,
             move || clock.now(),
         );
@@ -147,6 +158,9 @@ impl Server {
             () = patience => tracing::info!("ending workers that still run"),
         }
         self.end_workers().await;
+        // Who follows hears of the last end, and then of the end of it all.
+        let _ = tokio::time::timeout(LAST_WORDS, self.until_ends_noted()).await;
+        self.app.logs.close().await;
         self.ending.send_replace(true);
         // What is under way and not noted is sent again by the next server.
         self.app.traffic().close();
@@ -164,6 +178,12 @@ impl Server {
         }
     }
 
+    async fn until_ends_noted(&self) {
+        while !self.app.fleet.all_managed().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn until_quiet(&self) {
         // Results are told to the scale pass too, which takes one of two wake-ups; so look anyway.
         while self.works().await {
@@ -172,6 +192,13 @@ impl Server {
     }
 
     async fn end_workers(&self) {
+        for Found {
+            endpoint, worker, ..
+        } in self.provider.list()
+        {
+            let logs = &self.app.logs;
+            logs.system(&endpoint, &worker, "killing: the server is being stopped");
+        }
         let gone = async {
             // Again and again: the scale pass may have been about to start one.
             loop {
@@ -223,6 +250,11 @@ async fn take_over(app: &App, provider: &dyn Provider, found: Found) {
     let wanted = app.endpoint(&endpoint).is_some_and(|it| it.run.is_some());
     if wanted && app.config.keep_workers {
         tracing::info!(worker.id = %worker, "found a worker of an earlier run");
+        app.logs.system(
+            &endpoint,
+            &worker,
+            "found again by a server that was started anew",
+        );
         let found = Enlisted {
             worker,
             endpoint,
@@ -235,6 +267,11 @@ async fn take_over(app: &App, provider: &dyn Provider, found: Found) {
         app.fleet.adopt(found, app.now());
     } else {
         tracing::info!(worker.id = %worker, "ending a worker of an earlier run");
+        app.logs.system(
+            &endpoint,
+            &worker,
+            "killing: it is of an earlier run of the server",
+        );
         app.evict(&worker).await;
         provider.stop(&worker, Stop::Now);
     }

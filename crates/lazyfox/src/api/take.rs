@@ -82,6 +82,7 @@ async fn take(
             worker.id = %speaker.worker, endpoint.id = %speaker.endpoint, sdk = %runtime, after_ms,
             "worker ready"
         );
+        say_ready(app, &speaker, &runtime, now);
         app.wakes.scale.notify_one();
     }
     let says_idle = params.get("job_in_progress").as_deref() == Some("0")
@@ -112,6 +113,15 @@ struct Held<'a> {
     speaker: &'a Speaker,
     shape: Shape,
     until: Timestamp,
+}
+
+/// Notes in the worker's log that it is there, and how long that took.
+fn say_ready(app: &App, speaker: &Speaker, version: &str, now: Timestamp) {
+    let about = app.fleet.about(&speaker.worker);
+    let took = about.and_then(|about| Some(now.ms_since(about.started_at?)));
+    let after = took.map(|ms| format!(" after {}.{} s", ms / 1000, ms % 1000 / 100));
+    let text = format!("ready{}, SDK {version}", after.unwrap_or_default());
+    app.logs.system(&speaker.endpoint, &speaker.worker, &text);
 }
 
 async fn wait_for_work(

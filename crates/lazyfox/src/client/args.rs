@@ -1,5 +1,6 @@
 //! The command line of the client. Its help texts are the first documentation a user reads.
 
+mod logs;
 mod webhooks;
 mod workers;
 
@@ -7,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::pages::Wanted;
 
+pub use logs::LogsArgs;
 pub use webhooks::{DeliveriesArgs, ListenArgs, RedeliverArgs, WebhookSecretArgs};
 pub use workers::{ScalerArgs, WorkersArgs};
 
@@ -103,6 +105,20 @@ Example: lazyfox stream llm 0199c3b1-7f6e-7c41-9a52-0f2f6d1c8e10
     /// List the jobs of an endpoint
     #[command(after_help = "Example: lazyfox requests sdxl --status FAILED --limit 10")]
     Requests(RequestsArgs),
+
+    /// Show what an endpoint's workers wrote and what was done with them; with --follow, as it comes
+    ///
+    /// Lines are there from a worker's start on and after its end: also those of one that never became
+    /// ready. Times are UTC. A line of the SDK has its job and its level, and what a handler prints has
+    /// the job that its worker runs, where that is only one. With --json each line is a document.
+    ///
+    /// With --follow a connection that is lost is made again, and goes on where it ended.
+    #[command(after_help = "\
+Examples: lazyfox logs sdxl --since 10m
+          lazyfox logs sdxl --follow --worker wkabcdefgh2345
+          lazyfox logs sdxl --job 0199c3b1-7f6e-7c41-9a52-0f2f6d1c8e10 --raw
+Exit codes: 2 wrong usage, or the server refused; 3 no server reached; 130 Ctrl-C.")]
+    Logs(LogsArgs),
 
     /// List the webhooks of an endpoint, sent and to be sent; with --job, every try
     #[command(after_help = "\

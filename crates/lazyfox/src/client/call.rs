@@ -117,11 +117,17 @@ impl Server {
         }
     }
 
-    /// Opens a stream of server-sent events, which lasts for as long as both sides want.
-    pub(super) async fn open(&self, path: String) -> Result<EventStream, Failure> {
-        let outgoing = self
-            .outgoing(Request::get(path))?
-            .header(header::ACCEPT, EVENT_STREAM);
+    /// Opens a stream of server-sent events, which lasts for as long as both sides want. `last` is the id of
+    /// the event after which it should go on.
+    pub(super) async fn open(
+        &self,
+        request: Request<'_>,
+        last: Option<&str>,
+    ) -> Result<EventStream, Failure> {
+        let mut outgoing = self.outgoing(request)?.header(header::ACCEPT, EVENT_STREAM);
+        if let Some(last) = last {
+            outgoing = outgoing.header("Last-Event-ID", last);
+        }
         let opened = async {
             let response = outgoing.send().await;
             self.accepted(response.map_err(|error| self.unreachable(&error))?)
@@ -198,6 +204,15 @@ impl Server {
             url: self.base.to_string(),
             reason: reason(error),
             perhaps_received: !error.is_connect(),
+        }
+    }
+
+    /// A stream ended that should have gone on.
+    pub(super) fn broke_off(&self, reason: &str) -> Failure {
+        Failure::Unreachable {
+            url: self.base.to_string(),
+            reason: format!("the connection is lost: {reason}"),
+            perhaps_received: false,
         }
     }
 

@@ -17,6 +17,7 @@ use super::deliveries::deliveries;
 use super::failure::{Failure, Outcome};
 use super::input::submit_body;
 use super::listen::listen;
+use super::logs::logs;
 use super::redeliver::redeliver;
 use super::requests::requests;
 use super::scaler::{reload, scaler};
@@ -44,6 +45,7 @@ pub(super) async fn execute(
         ClientCommand::PurgeQueue(args) => purge_queue(&args, server, console).await,
         ClientCommand::Health(args) => health(&args, server, console).await,
         ClientCommand::Requests(args) => requests(&args, server, console).await,
+        ClientCommand::Logs(args) => logs(&args, server, console, clock).await,
         ClientCommand::Deliveries(args) => deliveries(&args, server, console, clock).await,
         ClientCommand::Redeliver(args) => redeliver(&args, server, console, clock).await,
         ClientCommand::Listen(args) => listen(&args, server, console, clock).await,

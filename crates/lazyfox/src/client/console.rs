@@ -15,6 +15,8 @@ pub(super) struct Console {
     pub(super) err: Box<dyn Write + Send>,
     pub(super) out_is_terminal: bool,
     pub(super) err_is_terminal: bool,
+    /// Whether data may have colours.
+    pub(super) colours: bool,
     /// The user asked for the server's documents instead of text.
     pub(super) json: bool,
     pub(super) progress_shown: bool,
@@ -22,7 +24,10 @@ pub(super) struct Console {
 
 impl Console {
     pub(super) fn standard(json: bool) -> Self {
+        // What the wish of https://no-color.org is.
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
         Self {
+            colours: io::stdout().is_terminal() && !plain,
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
             out_is_terminal: io::stdout().is_terminal(),

@@ -35,6 +35,10 @@ pub(super) struct Parser {
     kind: String,
     /// Each line with a line feed.
     data: String,
+    /// The id that the event will have.
+    id: String,
+    /// The id of the last event that is whole.
+    last_id: Option<String>,
     is_too_large: bool,
 }
 
@@ -47,8 +51,16 @@ impl Parser {
             after_return: false,
             kind: String::new(),
             data: String::new(),
+            id: String::new(),
+            last_id: None,
             is_too_large: false,
         }
+    }
+
+    /// The id of the last event, by which a server knows where to go on. An event without data has one too,
+    /// and one without an id has that of the event before.
+    pub(super) fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
     }
 
     /// Takes the next bytes and hands back the events that they complete.
@@ -105,6 +117,8 @@ impl Parser {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
+            // The standard leaves out ids with a NUL, and no header can carry one.
+            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
             // A comment, which begins with the colon, or what is of no use here.
             _ => {}
         }
@@ -112,6 +126,9 @@ impl Parser {
     }
 
     fn end_event(&mut self) -> Option<Result<Event, TooLarge>> {
+        if !self.id.is_empty() {
+            self.last_id = Some(self.id.clone());
+        }
         let kind = mem::take(&mut self.kind);
         let mut data = mem::take(&mut self.data);
         if mem::take(&mut self.is_too_large) {
@@ -178,6 +195,22 @@ mod tests {
                 events,
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_id_is_that_of_the_last_whole_event() {
+        let mut parser = Parser::new();
+        for (text, id) in [
+            (": hello\n\ndata: a\n\n", None),
+            ("id: 1\n", None),
+            (": only a place\n\n", Some("1")),
+            ("id: 2\ndata: b\n\nid: 3\ndata: c\n", Some("2")),
+            ("\ndata: d\n\n", Some("3")),
+            ("id: 4\0\ndata: e\n\n", Some("3")),
+        ] {
+            parser.feed(text.as_bytes());
+            assert_eq!(parser.last_id(), id, "{text:?}");
         }
     }
 

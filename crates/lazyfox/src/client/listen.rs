@@ -9,24 +9,17 @@ use serde::Deserialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::ListenArgs;
-use super::call::{EventStream, Server};
+use super::call::{EventStream, Request, Server};
 use super::console::Console;
 use super::delivery::Try;
 use super::events::{EVENT_BYTES, Event, Parser, TooLarge};
 use super::failure::{Failure, Outcome};
 use super::forward::{Forwarded, Forwarder, Webhook};
+use super::held::{self, Pauses};
 use super::show::printable;
 use super::times::{duration, roughly, utc};
 use super::wait::interrupted;
 use crate::clock::Clock;
-
-/// A server says something every 15 s, so one that was not heard for this long is gone.
-const SILENCE_MS: u64 = 60_000;
-
-/// Pause before the first attempt to get a lost connection back; each further one is twice as long.
-const FIRST_PAUSE_MS: u64 = 1_000;
-/// Longest pause: a server that is back is found within it.
-const LONGEST_PAUSE_MS: u64 = 10_000;
 
 /// Shows tries until it is interrupted.
 pub(super) async fn listen(
@@ -70,8 +63,8 @@ struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     async fn open(&mut self) -> Result<EventStream, Failure> {
-        let path = format!("{}/deliveries/listen", self.endpoint);
-        self.watch(self.server.open(path)).await?
+        let request = Request::get(format!("{}/deliveries/listen", self.endpoint));
+        self.watch(self.server.open(request, None)).await?
     }
 
     fn say_hello(&mut self) {
@@ -90,16 +83,7 @@ impl<'a> Listener<'a> {
         let clock = self.clock;
         let mut parser = Parser::new();
         loop {
-            let silent = clock.now().plus_ms(SILENCE_MS);
-            let heard = async {
-                tokio::select! {
-                    bytes = stream.next() => bytes,
-                    () = clock.sleep_until(silent) => {
-                        Err(format!("nothing was heard for {} s", SILENCE_MS / 1000))
-                    }
-                }
-            };
-            let bytes = match self.watch(heard).await? {
+            let bytes = match self.watch(held::heard(&mut stream, clock)).await? {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok("the server ended it".to_owned()),
                 Err(reason) => return Ok(reason),
@@ -119,39 +103,18 @@ impl<'a> Listener<'a> {
     /// Asks for a connection again and again; only a refusal that will stay one ends that.
     async fn reconnect(&mut self, why: String) -> Result<EventStream, Failure> {
         let mut why = format!("the connection is lost: {why}");
-        let mut said = String::new();
-        let mut pause_ms = FIRST_PAUSE_MS;
+        let mut pauses = Pauses::new();
         loop {
-            let end = self.clock.now().plus_ms(pause_ms);
-            let when = if pause_ms < LONGEST_PAUSE_MS {
-                "in"
-            } else {
-                "every"
-            };
-            let line = format!("{why}; trying again {when} {}", roughly(pause_ms));
-            // An outage of a night need not fill the screen.
-            if line != said {
-                self.console.note(&line);
-                said = line;
+            let pause = pauses.next(&why);
+            let end = self.clock.now().plus_ms(pause.ms);
+            if let Some(note) = pause.note {
+                self.console.note(&note);
             }
             self.watch(self.clock.sleep_until(end)).await?;
-            why = match self.open().await {
+            match self.open().await {
                 Ok(stream) => return Ok(stream),
-                Err(
-                    Failure::Unreachable { reason, .. } | Failure::NotUnderstood { reason, .. },
-                ) => reason,
-                Err(Failure::Refused {
-                    http_status, text, ..
-                }) if http_status == 429 || http_status >= 500 => text,
-                Err(
-                    failure @ (Failure::Refused { .. }
-                    | Failure::Usage(_)
-                    | Failure::Interrupted(_)
-                    | Failure::Output(_)),
-                ) => return Err(failure),
-            };
-            why = format!("no connection: {why}");
-            pause_ms = (pause_ms * 2).min(LONGEST_PAUSE_MS);
+                Err(failure) => why = format!("no connection: {}", held::reason(failure)?),
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use super::call::{Request, Server};
 use super::console::Console;
 use super::failure::{Failure, Outcome};
 use super::show::printable;
-use super::when::When;
 use crate::clock::Clock;
+use crate::when::When;
 
 /// Asks for one or for many.
 pub(super) async fn redeliver(

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod listen;
+mod logs;
 mod queue;
 mod scripted;
 mod webhook_secret;
@@ -48,6 +49,7 @@ impl Seat {
             err: Box::new(err.clone()),
             out_is_terminal: self == Self::Terminal,
             err_is_terminal: self == Self::Terminal,
+            colours: self == Self::Terminal,
             json,
             progress_shown: false,
         }

@@ -1,5 +1,7 @@
 //! Milliseconds as people read them.
 
+use crate::when::civil;
+
 /// A duration: `412 ms`, `8.7 s`, `3 min 20 s`, `2 h 05 min`.
 pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
@@ -27,28 +29,6 @@ pub(super) fn utc(ms_since_epoch: i64) -> String {
     let (year, month, day) = civil(day);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-/// Year, month and day of a day counted from 1970-01-01. The year is taken to begin in March, so
-/// that the leap day is its last and the months before it have a fixed pattern.
-pub(super) fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_OF_400_YEARS: i64 = 146_097;
-    const MARCH_OF_YEAR_0: i64 = 719_468;
-    let days = days + MARCH_OF_YEAR_0;
-    let era = days.div_euclid(DAYS_OF_400_YEARS);
-    let day_of_era = days.rem_euclid(DAYS_OF_400_YEARS);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

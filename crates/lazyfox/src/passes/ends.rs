@@ -55,6 +55,8 @@ pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
     tracing::info!(
         worker.id = %end.worker, endpoint.id = %end.endpoint, exit = %end.exit, "worker ended"
     );
+    app.logs
+        .ended(&end.endpoint, &end.worker, &end.exit.to_string());
     match left {
         // What this server ends because it is being stopped itself is no failure.
         Some(left) if left.never_asked && !app.is_closing() => {

@@ -90,9 +90,13 @@ async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &[WorkerI
     for duty in app.fleet.duties(holders, init_timeout_ms, GRACE, app.now()) {
         match duty {
             // The signal goes first: a poll that is answered before it would be asked anew.
-            Duty::AskToStop(worker) => provider.stop(&worker, Stop::Gently),
+            Duty::AskToStop(worker) => {
+                provider.stop(&worker, Stop::Gently);
+                say(app, &worker, "stopping", None);
+            }
             Duty::Kill(worker, why) => {
                 tracing::warn!(worker.id = %worker, why, "killing a worker");
+                say(app, &worker, "killing", Some(why));
                 app.evict(&worker).await;
                 provider.stop(&worker, Stop::Now);
             }
@@ -108,6 +112,15 @@ fn look<'a>(app: &App, id: &'a EndpointId, settings: &'a Endpoint, surveys: &[Su
         settings,
         demand: survey.map_or(Demand::default(), |survey| survey.demand),
         fleet: app.fleet.members(id, &holders),
+    }
+}
+
+/// Notes in a worker's log what is done with it and why: for this reason, or the one for which it is to go.
+fn say(app: &App, worker: &WorkerId, what: &str, why: Option<&str>) {
+    if let Some(about) = app.fleet.about(worker) {
+        let why = why.or(about.retired.as_deref()).unwrap_or_default();
+        app.logs
+            .system(&about.endpoint, worker, &format!("{what}: {why}"));
     }
 }
 
@@ -237,7 +250,9 @@ async fn start(
         env: worker_env::variables(app, id, settings, &worker),
         server_host: worker_env::server_host(app),
     };
+    app.logs.system(id, &worker, &format!("starting: {why}"));
     if let Err(e) = provider.start(spec) {
+        app.logs.ended(id, &worker, &format!("did not start: {e}"));
         ends::not_started(app, id, &worker, e.to_string()).await?;
     }
     Ok(())

@@ -14,5 +14,6 @@ mod client;
 mod config;
 mod keys;
 mod listen;
+mod logs;
 mod queue;
 mod simulate;

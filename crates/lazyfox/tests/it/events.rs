@@ -12,6 +12,8 @@ use crate::http::{Connection, guarded, read_body, read_line};
 pub(crate) struct Events {
     stream: BufReader<TcpStream>,
     lines: VecDeque<String>,
+    /// The id of the last event, as whoever comes back says it.
+    pub(crate) id: Option<String>,
 }
 
 impl Events {
@@ -20,8 +22,10 @@ impl Events {
         let mut events = Self {
             stream: connection.streamed().await,
             lines: VecDeque::new(),
+            id: None,
         };
-        assert_eq!(events.block().await, [": listening"]);
+        let hello = events.block().await;
+        assert_eq!(hello.last().map(String::as_str), Some(": listening"));
         events
     }
 
@@ -29,15 +33,12 @@ impl Events {
     pub(crate) async fn next(&mut self) -> (String, Value) {
         loop {
             let block = self.block().await;
-            if block.iter().all(|line| line.starts_with(':')) {
+            let field = |name: &str| block.iter().find_map(|line| line.strip_prefix(name));
+            let Some(data) = field("data: ") else {
                 continue;
-            }
-            let field = |name: &str| {
-                let found = block.iter().find_map(|line| line.strip_prefix(name));
-                found.unwrap_or_else(|| panic!("no {name} in {block:?}"))
             };
-            let data = serde_json::from_str(field("data: ")).expect("data is JSON");
-            return (field("event: ").to_owned(), data);
+            let data = serde_json::from_str(data).expect("data is JSON");
+            return (field("event: ").unwrap_or("message").to_owned(), data);
         }
     }
 
@@ -52,7 +53,13 @@ impl Events {
         let mut block = Vec::new();
         loop {
             match self.lines.pop_front() {
-                Some(line) if line.is_empty() => return block,
+                Some(line) if line.is_empty() => {
+                    let id = block
+                        .iter()
+                        .find_map(|line: &String| line.strip_prefix("id: "));
+                    self.id = id.map(str::to_owned).or(self.id.take());
+                    return block;
+                }
                 Some(line) => block.push(line),
                 None => {
                     let chunk = guarded("an event comes", self.chunk()).await;

@@ -2,9 +2,11 @@
 //!
 //! `managed` starts processes that do nothing; the test speaks for them.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
-use crate::http::{Request, guarded};
+use crate::http::{GUARD, Request, guarded};
 use crate::server::{Setup, TestServer, id_of};
 
 on_each_store!(
@@ -51,17 +53,16 @@ async fn workers_of(s: &TestServer, endpoint: &str) -> Value {
 
 /// Waits until the list of workers is so.
 async fn until_workers(s: &TestServer, endpoint: &str, so: impl Fn(&Value) -> bool) -> Value {
-    guarded("the list of workers becomes as it should be", async {
-        loop {
-            let workers = workers_of(s, endpoint).await;
-            if so(&workers) {
-                return workers;
-            }
-            // What a pass does on its timer it does as soon as it is woken.
-            s.app().wakes.scale.notify_one();
+    let started = Instant::now();
+    loop {
+        let workers = workers_of(s, endpoint).await;
+        if so(&workers) {
+            return workers;
         }
-    })
-    .await
+        assert!(started.elapsed() < GUARD, "it stays so: {workers}");
+        // What a pass does on its timer it does as soon as it is woken.
+        s.app().wakes.scale.notify_one();
+    }
 }
 
 fn names(workers: &Value) -> Vec<String> {
@@ -270,7 +271,9 @@ async fn idle_workers_of_an_older_release_are_replaced_and_busy_ones_finish_firs
         .done(&job, r#"{"output":1}"#)
         .await;
     let second = until_workers(s, "managed", |it| it["summary"]["initializing"] == 1).await;
-    let newest = names(&second).pop().expect("one that starts");
+    let starting = |name: &String| status(&second, name) == Some("INITIALIZING".into());
+    let newest = names(&second).into_iter().find(starting);
+    let newest = newest.expect("one that starts");
     s.worker(&newest).on("managed").introduce().await;
     let end = until_workers(s, "managed", |it| status(it, &busy).is_none()).await;
     let all = end["workers"].as_array().expect("a list");
@@ -279,18 +282,26 @@ async fn idle_workers_of_an_older_release_are_replaced_and_busy_ones_finish_firs
 }
 
 async fn a_release_whose_workers_never_ask_leaves_the_old_ones(s: &TestServer) {
-    let (busy, idle, _) = one_busy_one_idle(s).await;
+    let (one, two, job) = one_busy_one_idle(s).await;
+    let one = s.worker(&one).on("managed");
+    one.done(&job, r#"{"output":1}"#).await;
     s.reconfigure("\"600\"", "\"0\"").await.ok();
     let workers = until_workers(s, "managed", |it| it["lastStartFailure"].is_string()).await;
     let why = workers["lastStartFailure"].as_str().expect("a reason");
     assert!(why.contains("exited with code 0"), "{why}");
-    for _ in 0..20 {
-        s.advance(400_000).await;
+    let two = s.worker(&two).on("managed");
+    // Long enough for all starts that are tried before they are given up.
+    for _ in 0..40 {
+        s.advance(45_000).await;
+        one.introduce().await;
+        two.introduce().await;
         s.app().wakes.scale.notify_one();
         let now = workers_of(s, "managed").await;
         let names = names(&now);
-        assert!(names.contains(&busy) || names.contains(&idle), "{now}");
-        s.worker(&idle).on("managed").introduce().await;
+        assert!(
+            names.contains(&one.name) && names.contains(&two.name),
+            "{now}"
+        );
     }
 }
 

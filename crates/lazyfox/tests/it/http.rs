@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 /// Bound of every wait: far more than anything takes on a busy machine.
-const GUARD: Duration = Duration::from_secs(60);
+pub(crate) const GUARD: Duration = Duration::from_secs(60);
 
 /// Awaits something that must happen.
 pub(crate) async fn guarded<F: Future>(what: &str, wait: F) -> F::Output {
@@ -184,6 +184,12 @@ impl Connection {
         let chunked = ("transfer-encoding".to_owned(), "chunked".to_owned());
         assert!(headers.contains(&chunked), "{headers:?}");
         self.stream
+    }
+
+    /// Reads first line and headers of an answer, and nothing of its body.
+    pub(crate) async fn head(mut self) -> (String, Vec<(String, String)>) {
+        let head = guarded("an answer begins", read_head(&mut self.stream)).await;
+        head.expect("the connection is open")
     }
 
     /// Waits until an answer begins, and reads none of it.

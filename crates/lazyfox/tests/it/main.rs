@@ -19,6 +19,7 @@ mod golden;
 mod inputs;
 mod job_api;
 mod lists;
+mod logs;
 mod queue;
 mod runs;
 mod s3_config;

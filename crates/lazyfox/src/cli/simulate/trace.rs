@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lazyfox_core::simulate::{Arrival, Trace};
 
 use super::seconds::thousandths;
-use crate::client::point;
+use crate::when::point;
 
 /// The jobs as they stand in the file.
 #[derive(Debug, Default)]
@@ -187,12 +187,5 @@ fn at(text: &str, form: &mut Option<Form>) -> Result<u64> {
 
 /// Milliseconds since 1970 of a time by RFC 3339.
 fn time(text: &str) -> Option<u64> {
-    let seconds_ms = u64::try_from(point(text)?.as_ms()).ok()?;
-    let fraction = text.split_once('.').map_or("", |(_, rest)| rest);
-    let digits: String = fraction.chars().take_while(char::is_ascii_digit).collect();
-    let fraction_ms = match digits.as_str() {
-        "" => 0,
-        digits => thousandths(&format!("0.{digits}")).ok()?,
-    };
-    Some(seconds_ms + fraction_ms)
+    u64::try_from(point(text)?.as_ms()).ok()
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::super::when::{When, milliseconds};
 use super::{ListArgs, path_segment};
+use crate::when::{When, milliseconds};
 
 /// Arguments of `deliveries`.
 #[derive(Args, Clone, Debug)]
