@@ -25,6 +25,7 @@ mod submit;
 mod take;
 mod webhook_secret;
 mod why;
+mod worker_env;
 mod workers;
 
 use std::sync::Arc;
@@ -107,6 +108,7 @@ fn of_operators() -> Router<Arc<App>> {
             "/v2/{endpoint}/scaler",
             get(scaler::scaler).patch(scaler::change),
         )
+        .route("/v2/{endpoint}/worker-env", post(worker_env::make))
         .route("/v2/{endpoint}/scaler/reset", post(scaler::reset))
         .route("/admin/reload", post(reload::reload))
 }

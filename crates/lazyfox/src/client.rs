@@ -1,9 +1,9 @@
 //! The client for people and shell scripts: submit jobs, wait for them, look at the queue and at webhooks.
 //!
 //! About jobs it speaks the public API and nothing else, so it works against any compatible server; the
-//! calls about webhooks are our own. Data goes to stdout, everything about the way there to stderr. Read
-//! `call` for how a request is made, `wait` for how an answer is awaited, `show` for what a person sees,
-//! `listen` for a connection that stays open.
+//! calls about webhooks and workers are our own. Data goes to stdout, everything about the way there to
+//! stderr. Read `call` for how a request is made, `wait` for how an answer is awaited, `show` for what a
+//! person sees, `listen` for a connection that stays open.
 
 mod args;
 mod call;
@@ -32,6 +32,7 @@ mod times;
 mod wait;
 mod webhook_secret;
 mod why;
+mod worker_env;
 mod workers;
 
 #[cfg(test)]
@@ -43,9 +44,9 @@ pub(crate) use times::duration;
 
 pub use crate::when::When;
 pub use args::{
-    ClientCommand, Connection, DeliveriesArgs, EndpointArgs, JobArgs, ListArgs, ListenArgs,
-    LogsArgs, PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs, RunsyncArgs,
-    ScalerArgs, StatusArgs, SubmitArgs, WebhookSecretArgs, WorkersArgs,
+    ClientCommand, Connection, DeliveriesArgs, EndpointArgs, EnvFormat, JobArgs, ListArgs,
+    ListenArgs, LogsArgs, PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs,
+    RunsyncArgs, ScalerArgs, StatusArgs, SubmitArgs, WebhookSecretArgs, WorkerEnvArgs, WorkersArgs,
 };
 use console::Console;
 use failure::{Failure, Outcome};

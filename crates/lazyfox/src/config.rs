@@ -296,13 +296,13 @@ impl ServerTable {
             data: base.join(need("data", self.data)?),
             store: need("store", self.store)?,
             auth: need("auth", self.auth)?,
-            worker_url: self.worker_url.filter(|url| !url.is_empty()),
             docker_host: self.docker_host.filter(|host| !host.is_empty()),
             gpus: need("gpus", self.gpus)?.checked()?,
             logs_bytes: within("server.logs_mib", self.logs_mib, 1, limits::LOGS_MIB_MAX)?
                 * 1024
                 * 1024,
-            public_url: self.public_url.map(public_url).transpose()?.flatten(),
+            worker_url: base_url("server.worker_url", self.worker_url)?,
+            public_url: base_url("server.public_url", self.public_url)?,
             bounds: Bounds {
                 run_body: bytes("run_body_bytes", self.run_body_bytes)?,
                 runsync_body: bytes("runsync_body_bytes", self.runsync_body_bytes)?,
@@ -328,19 +328,29 @@ fn directory_of(file: &Path) -> &Path {
     }
 }
 
-/// A base for links, without a slash at its end; `None` when it is left empty.
-fn public_url(text: String) -> Result<Option<String>> {
-    if text.is_empty() {
-        return Ok(None);
+/// A URL below which others stand, without a slash at its end; `None` when it is left empty.
+fn base_url(name: &str, text: Option<String>) -> Result<Option<String>> {
+    match text {
+        Some(text) if !text.is_empty() => http_url(name, &text).map(Some),
+        Some(_) | None => Ok(None),
     }
-    let is_http = text
-        .parse::<url::Url>()
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none());
+}
+
+/// A URL of the server as others see it, without a slash at its end.
+///
+/// # Errors
+/// When nothing could be reached below it.
+pub fn http_url(name: &str, text: &str) -> Result<String> {
+    let is_http = text.parse::<url::Url>().is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
     ensure!(
         is_http,
-        "server.public_url is {text:?}, it should be an http or https URL such as https://jobs.example.org"
+        "{name} is {text:?}, it should be an http or https URL such as https://jobs.example.org"
     );
-    Ok(Some(text.trim_end_matches('/').to_owned()))
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn rules(allow: Option<Vec<String>>, odd_ports: Option<Vec<u16>>) -> Result<Rules> {

@@ -12,7 +12,7 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
-use crate::config::{Config, DEFAULTS, StoreKind};
+use crate::config::{self, Config, DEFAULTS, StoreKind};
 use crate::guard::Guard;
 use crate::providers::{Output, Source};
 use crate::server::{self, Server};
@@ -33,6 +33,9 @@ pub struct Args {
     /// Where jobs are kept; wins over server.store
     #[arg(long, value_name = "KIND")]
     store: Option<StoreKind>,
+    /// Where workers reach this server; wins over server.worker_url
+    #[arg(long, value_name = "URL")]
+    worker_url: Option<String>,
     /// Print every setting with its default and its meaning, and exit
     #[arg(long)]
     print_config: bool,
@@ -116,6 +119,9 @@ fn configured(args: &Args) -> Result<Config> {
     }
     if let Some(store) = args.store {
         config.store = store;
+    }
+    if let Some(url) = &args.worker_url {
+        config.worker_url = Some(config::http_url("--worker-url", url)?);
     }
     if config.endpoints.is_empty() {
         tracing::warn!("the configuration has no [endpoints.NAME]: there is nothing to submit to");

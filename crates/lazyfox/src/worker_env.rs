@@ -3,6 +3,7 @@
 use lazyfox_core::id::{EndpointId, WorkerId};
 
 use crate::app::App;
+use crate::clock;
 use crate::config::Endpoint;
 
 /// Longest time between two signs of life of a worker. Half of what the SDK takes by itself, so that a
@@ -10,6 +11,14 @@ use crate::config::Endpoint;
 const PING_INTERVAL_MS_MAX: u64 = 5_000;
 /// Shortest time between them: the SDK takes less for none at all and sends without a pause.
 const PING_INTERVAL_MS_MIN: u64 = 1_000;
+
+/// The id of a worker that is about to be started; no other has it.
+#[must_use]
+pub fn new_worker() -> WorkerId {
+    let name = format!("wk{}", clock::random_name::<12>());
+    name.parse()
+        .expect("lower-case letters and digits are a name")
+}
 
 /// How often a worker sends a sign of life: four fit into a lease, so that a lost one costs nothing. The
 /// SDK counts whole seconds.
@@ -53,7 +62,7 @@ fn host(url: &str) -> &str {
     }
 }
 
-/// The variables of one worker. URLs name the worker already: some SDK versions expand only the job.
+/// The variables of a worker that reaches the server as most do.
 #[must_use]
 pub fn variables(
     app: &App,
@@ -61,7 +70,20 @@ pub fn variables(
     settings: &Endpoint,
     worker: &WorkerId,
 ) -> Vec<(String, String)> {
-    let base = format!("{}/v2/{endpoint}", app.worker_url.trim_end_matches('/'));
+    variables_at(&app.worker_url, app, endpoint, settings, worker)
+}
+
+/// The variables of a worker that reaches the server at this URL. Where a name comes twice, the last
+/// one counts. URLs name the worker already: some SDK versions expand only the job.
+#[must_use]
+pub fn variables_at(
+    url: &str,
+    app: &App,
+    endpoint: &EndpointId,
+    settings: &Endpoint,
+    worker: &WorkerId,
+) -> Vec<(String, String)> {
+    let base = format!("{}/v2/{endpoint}", url.trim_end_matches('/'));
     let mut variables = preset(settings);
     variables.extend(
         settings

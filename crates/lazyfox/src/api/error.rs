@@ -21,6 +21,7 @@ pub enum Code {
     InvalidS3Config,
     InvalidQuery,
     InvalidIdempotencyKey,
+    InvalidWorker,
     IdempotencyConflict,
     PayloadTooLarge,
     Unauthorized,
@@ -42,7 +43,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidJson,
         Self::MissingInput,
         Self::InvalidPolicy,
@@ -50,6 +51,7 @@ impl Code {
         Self::InvalidS3Config,
         Self::InvalidQuery,
         Self::InvalidIdempotencyKey,
+        Self::InvalidWorker,
         Self::IdempotencyConflict,
         Self::PayloadTooLarge,
         Self::Unauthorized,
@@ -80,6 +82,7 @@ impl Code {
             Self::InvalidS3Config => "invalid_s3_config",
             Self::InvalidQuery => "invalid_query",
             Self::InvalidIdempotencyKey => "invalid_idempotency_key",
+            Self::InvalidWorker => "invalid_worker",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::PayloadTooLarge => "payload_too_large",
             Self::Unauthorized => "unauthorized",
@@ -112,6 +115,7 @@ impl Code {
             | Self::InvalidQuery
             | Self::InvalidIdempotencyKey
             | Self::InvalidSettings
+            | Self::InvalidWorker
             | Self::NotRetryable => StatusCode::BAD_REQUEST,
             // The call is fine; the file that it is about is not.
             Self::IdempotencyConflict | Self::NotRedeliverable | Self::InvalidConfig => {
@@ -143,6 +147,7 @@ impl Code {
             | Self::InvalidS3Config
             | Self::InvalidQuery
             | Self::InvalidIdempotencyKey
+            | Self::InvalidWorker
             | Self::IdempotencyConflict
             | Self::PayloadTooLarge
             | Self::Unauthorized

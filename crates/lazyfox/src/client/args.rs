@@ -2,6 +2,7 @@
 
 mod logs;
 mod webhooks;
+mod worker_env;
 mod workers;
 
 use clap::{Args, Subcommand};
@@ -10,6 +11,7 @@ use super::pages::Wanted;
 
 pub use logs::LogsArgs;
 pub use webhooks::{DeliveriesArgs, ListenArgs, RedeliverArgs, WebhookSecretArgs};
+pub use worker_env::{EnvFormat, WorkerEnvArgs};
 pub use workers::{ScalerArgs, WorkersArgs};
 
 /// Where a server listens when nothing else is said.
@@ -188,6 +190,16 @@ Examples: lazyfox scaler sdxl
     /// an environment changed, workers are replaced one after the other. [server] is read at a start
     /// only. Needs an admin key.
     Reload,
+
+    /// Print the environment with which a worker on any machine serves an endpoint
+    ///
+    /// It holds a token that is good for this one worker of this one endpoint, so treat it as a
+    /// password. Needs an admin key.
+    #[command(after_help = "\
+Examples: eval \"$(lazyfox worker-env sdxl)\" && python3 handler.py
+          docker run --env-file <(lazyfox worker-env sdxl --format docker) my/sdxl
+          lazyfox worker-env sdxl --worker attic-1 --worker-url http://10.0.0.5:8000")]
+    WorkerEnv(WorkerEnvArgs),
 }
 
 /// An endpoint and nothing more.

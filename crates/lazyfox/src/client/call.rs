@@ -352,7 +352,7 @@ pub(super) fn http_url(text: &str, option: &str) -> Result<Url, Failure> {
 }
 
 /// A proxy cannot know which machine is meant by such a name.
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_loopback_address = host
         .parse::<IpAddr>()

@@ -26,6 +26,7 @@ use super::stream::stream;
 use super::wait::{WATCHED_POLL, Wait};
 use super::webhook_secret::webhook_secret;
 use super::why::why;
+use super::worker_env::worker_env;
 use super::workers::workers;
 use crate::clock::Clock;
 
@@ -54,6 +55,7 @@ pub(super) async fn execute(
         ClientCommand::Why(args) => why(&args, server, console).await,
         ClientCommand::Scaler(args) => scaler(&args, server, console).await,
         ClientCommand::Reload => reload(server, console).await,
+        ClientCommand::WorkerEnv(args) => worker_env(&args, server, console).await,
     }
 }
 

@@ -178,6 +178,10 @@ fn wrong_values_for_webhooks_do_too() {
             "server.public_url is \"jobs.example.org\", it should be an http or https URL",
         ),
         (
+            "[server]\nworker_url = \"http://fox:8000/?a\"",
+            "server.worker_url is \"http://fox:8000/?a\", it should be an http or https URL",
+        ),
+        (
             "[server]\nwebhooks_at_once = 3",
             "server.webhooks_at_once is 3, allowed are 4 to 4096",
         ),

@@ -9,7 +9,6 @@ use lazyfox_store::{StoreError, Survey};
 
 use super::ends;
 use crate::app::App;
-use crate::clock;
 use crate::config::Endpoint;
 use crate::decisions::Inputs;
 use crate::fleet::{Duty, Enlisted, Grace};
@@ -225,10 +224,7 @@ async fn start(
     let Some(gpus) = app.gpus.assign(settings.gpus, used) else {
         return Ok(());
     };
-    let name = format!("wk{}", clock::random_name::<12>());
-    let worker: WorkerId = name
-        .parse()
-        .expect("lower-case letters and digits are a name");
+    let worker = worker_env::new_worker();
     let release = app.fleet.release_of(id);
     tracing::info!(worker.id = %worker, endpoint.id = %id, %release, why, "starting a worker");
     // Known before it runs: it may ask for work before start returns.

@@ -25,4 +25,5 @@ mod runs;
 mod s3_config;
 mod shutdown;
 mod webhooks;
+mod worker_env;
 mod worker_protocol;
