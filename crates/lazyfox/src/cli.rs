@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::app::JOBS;
-use crate::{client, dev, serve};
+use crate::{client, dev, serve, worker};
 
 const HELP: &str = "\
 Start here:
@@ -50,6 +50,8 @@ enum Command {
     Dev(dev::Args),
     /// Serve the endpoints of a configuration file
     Serve(serve::Args),
+    /// Do jobs by running a command for each, or by posting them to an HTTP server
+    Worker(worker::Args),
     /// Make, list and revoke API keys
     Key(key::Args),
     /// Run a trace of jobs through the scaling rules, to see what settings would have done
@@ -80,6 +82,17 @@ pub async fn main() -> ExitCode {
             };
             log(level, jobs, Style::Full);
             serve::main(args).await
+        }
+        Command::Worker(args) => {
+            let level = cli.log.unwrap_or(LevelFilter::INFO);
+            // A server that started it puts the times to its lines itself.
+            let style = if worker::is_managed() {
+                Style::Terse
+            } else {
+                Style::Full
+            };
+            log(level, level, style);
+            worker::main(args).await
         }
         Command::Key(args) => key::main(args),
         Command::Simulate(args) => simulate::main(&args, cli.connection.json),

@@ -36,7 +36,7 @@ mod worker_env;
 mod workers;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::process::ExitCode;
 
@@ -48,6 +48,7 @@ pub use args::{
     ListenArgs, LogsArgs, PurgeQueueArgs, RedeliverArgs, RequestsArgs, RetryArgs, RunArgs,
     RunsyncArgs, ScalerArgs, StatusArgs, SubmitArgs, WebhookSecretArgs, WorkerEnvArgs, WorkersArgs,
 };
+pub(crate) use call::{http, reason};
 use console::Console;
 use failure::{Failure, Outcome};
 

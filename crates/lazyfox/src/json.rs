@@ -51,6 +51,16 @@ impl Object {
         self.text.extend_from_slice(json);
     }
 
+    /// The same for a name that somebody else chose.
+    pub(crate) fn escaped(&mut self, name: &str, json: &[u8]) {
+        if self.text.len() > 1 {
+            self.text.push(b',');
+        }
+        serde_json::to_writer(&mut self.text, name).expect("a string can be written to memory");
+        self.text.push(b':');
+        self.text.extend_from_slice(json);
+    }
+
     pub(crate) fn into_bytes(mut self) -> Bytes {
         self.text.push(b'}');
         self.text.into()

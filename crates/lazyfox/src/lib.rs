@@ -38,6 +38,7 @@ pub mod client;
 pub mod clock;
 pub mod python_env;
 pub mod secrets;
+pub mod worker;
 
 mod events;
 mod heard;

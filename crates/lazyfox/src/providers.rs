@@ -4,7 +4,9 @@
 //! called it decides what that means.
 
 use std::fmt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::time::Timestamp;
@@ -161,6 +163,16 @@ pub enum Exit {
     NotStarted(String),
     /// It is gone, but nobody who could be told how was watching.
     Unknown,
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown,
+        }
+    }
 }
 
 impl fmt::Display for Exit {

@@ -303,7 +303,7 @@ fn header_value(text: &str, name: &str) -> Result<HeaderValue, Failure> {
 }
 
 /// What reaches this URL in one step and says so when there is more than one.
-pub(super) fn http(url: &Url) -> reqwest::ClientBuilder {
+pub(crate) fn http(url: &Url) -> reqwest::ClientBuilder {
     // Another part of the process may have chosen one already; any will do.
     rustls::crypto::ring::default_provider()
         .install_default()
@@ -361,7 +361,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 }
 
 /// The cause at the bottom: "connection refused" tells more than "error sending request".
-pub(super) fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
     }

@@ -4,7 +4,7 @@ mod deliveries;
 mod listen;
 mod logs;
 mod queue;
-mod scripted;
+pub(crate) mod scripted;
 mod webhook_secret;
 
 use clap::{CommandFactory as _, Parser};

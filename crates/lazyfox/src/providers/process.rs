@@ -25,11 +25,11 @@ use tail::Tail;
 use watch::{Live, Main, Shared, Watch, clear_away};
 
 pub(crate) mod abandoned;
+pub(crate) mod environment;
 pub(crate) mod hold;
+pub(crate) mod kernel;
 
-mod environment;
 mod home;
-mod kernel;
 mod limits;
 mod oom;
 mod tail;

@@ -12,6 +12,7 @@ mod worker;
 
 mod client;
 mod config;
+mod generic_worker;
 mod keys;
 mod listen;
 mod logs;

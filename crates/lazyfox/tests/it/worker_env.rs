@@ -1,5 +1,7 @@
 //! Environments for workers that somebody else starts: who gets one, and what it is good for.
 
+use lazyfox::fleet::Enlisted;
+use lazyfox::providers::Release;
 use lazyfox_store::Access;
 use serde_json::Value;
 
@@ -67,8 +69,15 @@ async fn a_worker_serves_with_what_its_environment_says(s: &TestServer) {
 async fn what_cannot_be_a_worker_is_refused_by_name(s: &TestServer) {
     let key = s.key("admin", Access::Admin).await;
     let endpoint = "ep".parse().expect("a name");
-    let managed = "wkours".parse().expect("a name");
-    s.app().fleet.managed(&endpoint, &managed, s.app().now());
+    s.app().fleet.enlist(Enlisted {
+        worker: "wkours".parse().expect("a name"),
+        endpoint,
+        release: Release::default(),
+        gpus: Vec::new(),
+        started_at: s.app().now(),
+        why: String::new(),
+        preparing: false,
+    });
     for (body, code, expected) in [
         (
             r#"{"worker":"a b"}"#,

@@ -188,6 +188,15 @@ fn providers_and_webhooks_know_only_the_outside() {
 }
 
 #[test]
+fn the_worker_knows_its_server_by_http_alone() {
+    let forbidden = ["lazyfox_store", "app", "api", "passes", "fleet"];
+    none(
+        naming(&["worker"], &forbidden),
+        "a worker may be on another machine than its server: let it ask by a call of the worker API",
+    );
+}
+
+#[test]
 fn nothing_is_left_over() {
     // In two pieces, or this file would find itself.
     let leftovers = [

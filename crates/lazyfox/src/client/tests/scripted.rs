@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 /// The bound on every wait: far more than anything here takes on a busy machine.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What the script does with one request.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     act: Act,
     headers: String,
     body: String,
@@ -26,7 +26,7 @@ enum Act {
 }
 
 /// A piece of an answer that goes on.
-pub(super) enum Piece {
+pub(crate) enum Piece {
     Text(String),
     /// The connection ends in the middle.
     Cut,
@@ -34,7 +34,7 @@ pub(super) enum Piece {
 
 impl Answer {
     /// Reads the request and closes the connection without a word.
-    pub(super) fn hang_up() -> Self {
+    pub(crate) fn hang_up() -> Self {
         Self {
             act: Act::HangUp,
             headers: String::new(),
@@ -43,7 +43,7 @@ impl Answer {
     }
 
     /// Reads the request and never answers.
-    pub(super) fn silence() -> Self {
+    pub(crate) fn silence() -> Self {
         Self {
             act: Act::Silence,
             ..Self::hang_up()
@@ -51,7 +51,7 @@ impl Answer {
     }
 
     /// A stream of server-sent events: what the sender is given, until it is dropped.
-    pub(super) fn events() -> (mpsc::UnboundedSender<Piece>, Self) {
+    pub(crate) fn events() -> (mpsc::UnboundedSender<Piece>, Self) {
         let (sender, pieces) = mpsc::unbounded_channel();
         let act = Act::Events(pieces);
         let answer = Self {
@@ -61,7 +61,7 @@ impl Answer {
         (sender, answer)
     }
 
-    pub(super) fn with_header(mut self, line: &str) -> Self {
+    pub(crate) fn with_header(mut self, line: &str) -> Self {
         self.headers.push_str(line);
         self.headers.push_str("\r\n");
         self
@@ -69,12 +69,12 @@ impl Answer {
 }
 
 /// A 200 with this document.
-pub(super) fn json(body: &str) -> Answer {
+pub(crate) fn json(body: &str) -> Answer {
     refused(200, body)
 }
 
 /// Any other answer.
-pub(super) fn refused(status: u16, body: &str) -> Answer {
+pub(crate) fn refused(status: u16, body: &str) -> Answer {
     Answer {
         act: Act::Reply(status),
         headers: String::new(),
@@ -84,14 +84,14 @@ pub(super) fn refused(status: u16, body: &str) -> Answer {
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) line: String,
+pub(crate) struct Seen {
+    pub(crate) line: String,
     head: String,
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -99,13 +99,13 @@ impl Seen {
     }
 }
 
-pub(super) struct Scripted {
-    pub(super) url: String,
+pub(crate) struct Scripted {
+    pub(crate) url: String,
     requests: watch::Sender<Vec<Seen>>,
 }
 
 impl Scripted {
-    pub(super) async fn start(answers: Vec<Answer>) -> Self {
+    pub(crate) async fn start(answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = watch::Sender::new(Vec::new());
@@ -120,12 +120,12 @@ impl Scripted {
         Self { url, requests }
     }
 
-    pub(super) fn requests(&self) -> Vec<Seen> {
+    pub(crate) fn requests(&self) -> Vec<Seen> {
         self.requests.borrow().clone()
     }
 
     /// Waits until so many requests have arrived.
-    pub(super) async fn asked(&self, times: usize) {
+    pub(crate) async fn asked(&self, times: usize) {
         let mut requests = self.requests.subscribe();
         let asked = requests.wait_for(|it| it.len() >= times);
         let asked = tokio::time::timeout(DEADLINE, asked).await;
@@ -135,13 +135,13 @@ impl Scripted {
 
 /// An address where nobody answers: its port is taken and not listened to. One that was closed may still
 /// be open in a child process that another test has just begun to start.
-pub(super) struct Nobody {
-    pub(super) address: String,
+pub(crate) struct Nobody {
+    pub(crate) address: String,
     _taken: TcpSocket,
 }
 
 impl Nobody {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let taken = TcpSocket::new_v4().unwrap();
         taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
         Self {
@@ -227,19 +227,19 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
 
 /// A console's other end that a test can read.
 #[derive(Clone)]
-pub(super) struct Buffer(watch::Sender<String>);
+pub(crate) struct Buffer(watch::Sender<String>);
 
 impl Buffer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(String::new()))
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.borrow().clone()
     }
 
     /// Waits until this stands there.
-    pub(super) async fn says(&self, text: &str) {
+    pub(crate) async fn says(&self, text: &str) {
         let mut written = self.0.subscribe();
         let said = tokio::time::timeout(DEADLINE, written.wait_for(|it| it.contains(text))).await;
         if said.is_err() {

@@ -9,7 +9,7 @@ use crate::providers::StartError;
 
 /// Carried by every process of a worker, with the worker's directory as its value, so that those
 /// left behind by a dead server are known again.
-pub(super) const MARKER: &str = "LAZYFOX_WORKER_DIR";
+pub(crate) const MARKER: &str = "LAZYFOX_WORKER_DIR";
 
 /// Variables that workers inherit. Everything else stays behind, because the environment of a
 /// server is where its secrets are: its API keys, the address of its database. `HF_TOKEN` is a secret
@@ -57,7 +57,7 @@ const VISIBLE_BELOW: [&str; 2] = ["ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"];
 const GPU_COUNT: &str = "RUNPOD_GPU_COUNT";
 
 /// A worker's environment, by name.
-pub(super) type Environment = BTreeMap<OsString, OsString>;
+pub(crate) type Environment = BTreeMap<OsString, OsString>;
 
 /// The GPUs that a worker sees.
 #[derive(Clone, Copy)]
@@ -154,7 +154,7 @@ fn is_inherited(name: &OsStr) -> bool {
 ///
 /// Left to the operating system it would be looked for in the worker's own directory, and a failure
 /// would not say where.
-pub(super) fn find_program(
+pub(crate) fn find_program(
     program: &str,
     working_dir: &Path,
     env: &Environment,

@@ -14,7 +14,7 @@ const LEFT_BEHIND_PASSES: usize = 10;
 /// A process that no other can be mistaken for: numbers are used again, but not together with the
 /// same start time in the same boot. The leader of a process group in all uses here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// The process id, which is the id of the process group as well.
     pid: i32,
     /// Clock ticks from boot to the start of the process: field 22 of `/proc/<pid>/stat`.
@@ -74,7 +74,7 @@ impl Identity {
     ///
     /// # Errors
     /// When there is none, or `/proc` cannot be read.
-    pub(super) fn of(pid: u32) -> io::Result<Self> {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).map_err(io::Error::other)?;
         let started_ticks = Stat::read(pid)?.started_ticks;
         Ok(Self {
@@ -106,11 +106,19 @@ impl Identity {
         gone_is_fine(kill_process(self.raw()?, Signal::TERM))
     }
 
+    /// SIGTERM to all of the process group, while its leader runs.
+    pub(crate) fn terminate_group(&self) -> io::Result<()> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        gone_is_fine(kill_process_group(self.raw()?, Signal::TERM))
+    }
+
     /// SIGKILL to all of the process group, also when its leader has ended already.
     ///
     /// The kernel gives a number to nobody else while a group still bears it. So if another process
     /// has it now, the group is gone, and the signal would hit a stranger.
-    pub(super) fn kill_group(&self) -> io::Result<()> {
+    pub(crate) fn kill_group(&self) -> io::Result<()> {
         if Stat::read(self.pid).is_ok_and(|stat| stat.started_ticks != self.started_ticks) {
             return Ok(());
         }
@@ -126,15 +134,15 @@ impl Identity {
     }
 }
 
-/// Ends every process that stands in `dir` or below, or whose environment contains `marker`, such as
-/// `NAME=value`. Says how many there were.
+/// Ends every process that stands in `dir` or below, if one is given, or whose environment contains
+/// `marker`, such as `NAME=value`. Says how many there were.
 ///
 /// This finds what a worker left behind while no server was there to see it end, and what made a process
 /// group of its own. The worker's is not enough to go by: when its leader is long gone, the number may have
 /// gone round. Neither sign is
 /// enough alone: a process may move elsewhere, and its environment looks empty for a moment while it
 /// turns into another program.
-pub(super) fn kill_left_behind(dir: &Path, marker: &str) -> io::Result<usize> {
+pub(crate) fn kill_left_behind(dir: Option<&Path>, marker: &str) -> io::Result<usize> {
     let mut killed = BTreeSet::new();
     // A process that was forked while the list was read may be missing in it.
     for _ in 0..LEFT_BEHIND_PASSES {
@@ -150,7 +158,7 @@ pub(super) fn kill_left_behind(dir: &Path, marker: &str) -> io::Result<usize> {
     Ok(killed.len())
 }
 
-fn left_behind(dir: &Path, marker: &str) -> io::Result<Vec<Pid>> {
+fn left_behind(dir: Option<&Path>, marker: &str) -> io::Result<Vec<Pid>> {
     let belongs = |pid: &i32| of_worker(*pid, dir, marker) == Some(true);
     let found = pids()?.into_iter().filter(belongs);
     Ok(found.filter_map(Pid::from_raw).collect())
@@ -166,9 +174,11 @@ pub(super) fn pids() -> io::Result<BTreeSet<i32>> {
 
 /// Whether a process belongs to the worker in `dir`, whose processes carry `marker`. `None` when that
 /// cannot be told now: it is gone, is just turning into another program, or threw its environment away.
-pub(super) fn of_worker(pid: i32, dir: &Path, marker: &str) -> Option<bool> {
+pub(super) fn of_worker(pid: i32, dir: Option<&Path>, marker: &str) -> Option<bool> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
-    if std::fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
+    let stands_in =
+        |dir| std::fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+    if dir.is_some_and(stands_in) {
         return Some(true);
     }
     match std::fs::read(proc.join("environ")) {

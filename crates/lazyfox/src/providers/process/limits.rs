@@ -156,7 +156,7 @@ impl Meter {
         if stat.group == self.main || self.members.contains(&stat.parent) {
             return Some(true);
         }
-        kernel::of_worker(pid, &self.home, &self.marker)
+        kernel::of_worker(pid, Some(&self.home), &self.marker)
     }
 }
 

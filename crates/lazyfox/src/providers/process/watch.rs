@@ -1,7 +1,6 @@
 //! Follows each worker to its end: hands on its output, sweeps what it leaves, reports how it ended.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -78,11 +77,7 @@ impl Main {
     async fn ended(self) -> Exit {
         match self {
             Self::Child(mut child) => match child.wait().await {
-                Ok(status) => match (status.code(), status.signal()) {
-                    (Some(code), _) => Exit::Code(code),
-                    (None, Some(signal)) => Exit::Signal(signal),
-                    (None, None) => Exit::Unknown,
-                },
+                Ok(status) => Exit::from(status),
                 Err(error) => {
                     tracing::error!(%error, "cannot wait for a worker");
                     Exit::Unknown
@@ -224,7 +219,8 @@ pub(super) fn clear_away(home: &Home, worker: &WorkerId) {
 
 /// Ends what a worker left running wherever it may be: looks at every process of this machine.
 pub(super) fn kill_strays(home: &Home, worker: &WorkerId) {
-    match kill_left_behind(home.path(), &format!("{MARKER}={}", home.path().display())) {
+    let marker = format!("{MARKER}={}", home.path().display());
+    match kill_left_behind(Some(home.path()), &marker) {
         Ok(0) => {}
         Ok(killed) => {
             tracing::info!(worker.id = %worker, killed, "killed processes that a worker left");
