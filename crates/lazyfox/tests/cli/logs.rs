@@ -105,7 +105,10 @@ fn a_worker_that_dies_at_once_leaves_its_lines_for_good() {
     );
     let mut texts: Vec<&str> = words.iter().map(|it| it[2]).collect();
     // What becomes of it may be known a moment after it has written.
-    assert_eq!(texts.remove(0), "SYS   starting: 1 waiting, 0 running");
+    assert_eq!(
+        texts.remove(0),
+        "SYS   starting: 1 job waits and there is no worker"
+    );
     let expected = [
         "loading",
         "no module named torch",
@@ -148,7 +151,7 @@ fn following_outlives_the_server_and_ends_with_ctrl_c() {
     let mut server = home.serve();
     let again = following.until("exited with code 3");
     assert!(
-        again[0].contains("starting: 1 waiting"),
+        again[0].contains("starting: 1 job waits"),
         "nothing twice: {again:?}"
     );
     process::signal(following.pid(), Signal::INT);
@@ -192,7 +195,7 @@ fn the_last_end_of_a_stop_is_kept() {
     let kept = documents(&home, &["--source", "system"]);
     let texts: Vec<_> = kept.iter().map(|it| it["line"].as_str()).collect();
     let expected = [
-        "starting: 1 waiting, 0 running",
+        "starting: 1 job waits and there is no worker",
         "stopping: the server is being stopped",
         "was killed by signal 15 (SIGTERM)",
     ];
