@@ -11,11 +11,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lazyfox_core::id::EndpointId;
+use lazyfox_core::job::{State, Status};
 use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::Store;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::sqlite::SqliteStore;
+use lazyfox_store::{Query, Store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -48,6 +49,8 @@ const LAST_TRIES: Duration = Duration::from_secs(2);
 const LAST_EXITS: Duration = Duration::from_secs(3);
 /// How long killed workers may take to be gone.
 const LAST_ENDS: Duration = Duration::from_secs(5);
+/// Jobs of workers of an earlier run that are read at once.
+const RESUMED_AT_ONCE: usize = 500;
 /// Pause after the system refused a connection, typically because there are too many.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -109,6 +112,7 @@ impl Server {
         for found in provider.list() {
             take_over(&app, &*provider, found).await;
         }
+        resume(&app).await?;
         for endpoint in app.endpoints.all().keys() {
             let (store, key) = (&*app.store, &app.key);
             app.signing.make_first(store, key, endpoint, now).await?;
@@ -275,6 +279,41 @@ async fn take_over(app: &App, provider: &dyn Provider, found: Found) {
         app.evict(&worker).await;
         provider.stop(&worker, Stop::Now);
     }
+}
+
+/// Workers that go on hold the jobs that they held.
+async fn resume(app: &App) -> Result<()> {
+    for survey in app.store.survey().await? {
+        if !survey
+            .workers()
+            .any(|worker| app.fleet.about(&worker).is_some())
+        {
+            continue;
+        }
+        let (mut held, mut before) = (Vec::new(), None);
+        loop {
+            let query = Query {
+                endpoint: survey.endpoint.clone(),
+                status: Some(Status::InProgress),
+                limit: RESUMED_AT_ONCE,
+                before,
+            };
+            let page = app.store.list(query).await?;
+            held.extend(page.jobs);
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        // The oldest first, as the worker got them.
+        for job in held.into_iter().rev() {
+            if let State::Running(attempt) = job.state {
+                let (worker, since) = (&attempt.worker, attempt.started_at);
+                app.fleet.took(worker, job.id, !attempt.begun, since);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens what is kept, and the key to its secrets.

@@ -97,6 +97,7 @@ pub(super) async fn job_done(
     match meaning {
         Meaning::Skipped => {}
         Meaning::Progress(output) => {
+            app.fleet.begins(&worker, job, app.now());
             let event = Event::Progress { worker };
             app.apply(&endpoint, job, event, Some(output)).await?;
         }
@@ -249,6 +250,11 @@ pub(super) async fn job_stream(
     let failure = match chunks {
         Ok(chunks) => {
             let (endpoint, worker) = (&speaker.endpoint, &speaker.worker);
+            if app.fleet.begins(worker, job, app.now()) {
+                let worker = worker.clone();
+                app.apply(endpoint, job, Event::Begin { worker }, None)
+                    .await?;
+            }
             match app
                 .store
                 .append_chunks(endpoint, job, worker, chunks)

@@ -95,6 +95,22 @@ impl Hands {
         next.void.then_some(next.job)
     }
 
+    /// The worker speaks of a job that waited inside it: it runs. False when it did not wait.
+    pub(super) fn begins(&mut self, job: JobId, now: Timestamp) -> bool {
+        let Some(at) = self.waiting.iter().position(|it| it.job == job) else {
+            return false;
+        };
+        let waiting = self.waiting.remove(at);
+        self.running.extend(waiting.map(|it| Running {
+            job: it.job,
+            given_at: it.given_at,
+            began_at: now,
+            written: true,
+            left_out: 0,
+        }));
+        true
+    }
+
     /// A job was taken from the worker. True when it runs: the worker has to let go of it.
     pub(super) fn taken_away(&mut self, job: JobId) -> bool {
         for waiting in &mut self.waiting {
@@ -114,17 +130,8 @@ impl Hands {
 
     /// A heartbeat that can be believed names what runs. Gives the jobs that it left out too often.
     pub(super) fn named(&mut self, named: &[JobId], now: Timestamp) -> Vec<JobId> {
-        for job in named {
-            if let Some(at) = self.waiting.iter().position(|it| it.job == *job) {
-                let waiting = self.waiting.remove(at);
-                self.running.extend(waiting.map(|it| Running {
-                    job: it.job,
-                    given_at: it.given_at,
-                    began_at: now,
-                    written: true,
-                    left_out: 0,
-                }));
-            }
+        for &job in named {
+            self.begins(job, now);
         }
         let mut lost = Vec::new();
         for running in &mut self.running {

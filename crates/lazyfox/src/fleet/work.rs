@@ -14,6 +14,13 @@ impl Fleet {
         }
     }
 
+    /// A worker speaks of a job before its end. True when it waited inside the worker until now.
+    pub fn begins(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> bool {
+        let mut state = self.state();
+        let entry = state.workers.get_mut(worker);
+        entry.is_some_and(|entry| entry.hands.begins(job, now))
+    }
+
     /// A job never reached the worker.
     pub fn handed_back(&self, worker: &WorkerId, job: JobId) {
         if let Some(entry) = self.state().workers.get_mut(worker) {
