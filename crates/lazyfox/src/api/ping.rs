@@ -52,7 +52,12 @@ pub(super) async fn ping(
         lease_ms: speaker.settings.lease_ms,
     };
     let renewed = app.store.renew(beat, now).await?;
-    for job in renewed.begun {
+    let others = renewed.not_held.len() + renewed.begun.len();
+    let running = named.len().saturating_sub(others);
+    let begun = app
+        .fleet
+        .begin(&speaker.worker, renewed.begun, running, now);
+    for job in begun {
         let worker = speaker.worker.clone();
         app.apply(&speaker.endpoint, job, Event::Begin { worker }, None)
             .await?;

@@ -128,11 +128,38 @@ impl Hands {
         self.waiting.retain(|it| it.job != job);
     }
 
-    /// A heartbeat that can be believed names what runs. Gives the jobs that it left out too often.
-    pub(super) fn named(&mut self, named: &[JobId], now: Timestamp) -> Vec<JobId> {
-        for &job in named {
+    /// A heartbeat names jobs of which it is not written that they run. Of those that wait, the SDK names as
+    /// many as it has slots, beside those that run; so only the first `free` of them begin. Gives these.
+    pub(super) fn begin(
+        &mut self,
+        mut named: Vec<JobId>,
+        free: usize,
+        now: Timestamp,
+    ) -> Vec<JobId> {
+        let turn = |job: &JobId| {
+            let runs = self.running.iter().any(|it| it.job == *job);
+            let place = self.waiting.iter().position(|it| it.job == *job);
+            (!runs, place.is_none(), place)
+        };
+        // What an earlier run of the server handed out is not known here, and stays in its order.
+        named.sort_by_key(turn);
+        named.truncate(free);
+        for running in &mut self.running {
+            running.written |= named.contains(&running.job);
+        }
+        for &job in &named {
             self.begins(job, now);
         }
+        named
+    }
+
+    /// Whether a job was taken from the worker that waits inside it all the same.
+    pub(super) fn is_void(&self, job: JobId) -> bool {
+        self.waiting.iter().any(|it| it.void && it.job == job)
+    }
+
+    /// A heartbeat that can be believed names what runs. Gives the jobs that it left out too often.
+    pub(super) fn named(&mut self, named: &[JobId], now: Timestamp) -> Vec<JobId> {
         let mut lost = Vec::new();
         for running in &mut self.running {
             if named.contains(&running.job) {
@@ -253,14 +280,30 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_that_names_a_waiting_job_says_that_it_runs() {
+    fn of_the_waiting_jobs_that_a_heartbeat_names_only_as_many_begin_as_can_run() {
         let mut hands = hands();
-        assert_eq!(hands.named(&[job(1), job(2)], at(3_000)), []);
+        // One slot, which is taken by what is written to run.
+        assert_eq!(hands.begin(vec![job(2)], 0, at(3_000)), []);
+        assert_eq!((hands.running(), hands.waiting()), (vec![job(1)], 2));
+        // Its report was lost.
+        let begun = hands.begin(vec![job(3), job(2)], 1, at(3_000));
+        assert_eq!(begun, [job(2)]);
         assert_eq!(
             (hands.running(), hands.waiting()),
             (vec![job(1), job(2)], 1)
         );
         assert_eq!(hands.reported(job(2), at(3_500)), (Some(at(3_000)), None));
+    }
+
+    #[test]
+    fn what_runs_begins_before_what_waits_and_what_is_not_known() {
+        let mut hands = hands();
+        hands.reported(job(1), at(1_300));
+        let named = || vec![job(9), job(3), job(2)];
+        assert_eq!(hands.begin(named(), 1, at(1_400)), [job(2)]);
+        assert_eq!(hands.unwritten(at(9_000)), []);
+        let begun = hands.begin(named(), 3, at(1_400));
+        assert_eq!(begun, [job(2), job(3), job(9)]);
     }
 
     #[test]

@@ -57,6 +57,10 @@ impl Fleet {
         };
         let seen = std::mem::take(&mut entry.named_unheld);
         for &job in jobs {
+            if entry.hands.is_void(job) {
+                // It only waits there. When its turn comes it is in the way, and the worker is told then.
+                continue;
+            }
             if seen.contains(&job) {
                 entry.must_let_go(job, now);
             } else {
@@ -80,6 +84,23 @@ impl Fleet {
         // It may take another one now.
         entry.calls.send_replace(());
         began_at
+    }
+
+    /// A heartbeat names jobs of which it is not written that they run, beside `running` of which it is. Gives
+    /// those that have begun, and that is to be written now.
+    pub fn begin(
+        &self,
+        worker: &WorkerId,
+        named: Vec<JobId>,
+        running: usize,
+        now: Timestamp,
+    ) -> Vec<JobId> {
+        let mut state = self.state();
+        let Some(entry) = state.workers.get_mut(worker) else {
+            return named;
+        };
+        let free = entry.slots.saturating_sub(running);
+        entry.hands.begin(named, free, now)
     }
 
     /// A worker that can be believed says what it works on. Gives the jobs that it should work on

@@ -16,6 +16,8 @@ on_each_store!(
     a_lost_worker_costs_only_the_running_job_a_retry,
     an_idle_poll_gives_back_what_waited_inside,
     a_job_that_two_heartbeats_leave_out_is_lost,
+    what_a_heartbeat_names_beyond_the_slots_waits_inside,
+    heartbeats_that_name_a_cancelled_job_inside_cost_no_worker,
 );
 
 tests!(off: super::Setup::memory().endpoint("prefetch = \"off\"");
@@ -228,4 +230,43 @@ async fn a_job_that_two_heartbeats_leave_out_is_lost(s: &TestServer) {
     let lost = s.expect(&ids[1], "IN_QUEUE").await;
     assert_eq!(lost["retries"], 1);
     s.expect(&ids[0], "IN_PROGRESS").await;
+}
+
+/// The SDK names as many jobs that wait in its own queue as it has slots, beside those that run.
+async fn what_a_heartbeat_names_beyond_the_slots_waits_inside(s: &TestServer) {
+    let worker = s.worker("w1");
+    short_jobs(s, &worker).await;
+    let slow = s.run(r#"{"input":1}"#).await;
+    let next = r#"{"input":1,"policy":{"executionTimeout":5000}}"#;
+    let next = s.run(next).await;
+    let last = s.run(r#"{"input":1}"#).await;
+    worker.take_saying("job_in_progress=0").await.ok();
+    for _ in 0..4 {
+        s.advance(9_000).await;
+        worker.ping(&[&next, &slow]).await;
+    }
+    s.expect(&next, "IN_PROGRESS").await;
+    worker.done(&slow, r#"{"output":1}"#).await;
+    // Now it runs, and the one behind it is named with it.
+    worker.ping(&[&next, &last]).await;
+    s.advance(5_000).await;
+    s.expect(&next, "TIMED_OUT").await;
+    s.advance(36_000).await;
+    let waited = s.expect(&last, "IN_QUEUE").await;
+    assert_eq!(waited.get("retries"), None, "{waited}");
+}
+
+async fn heartbeats_that_name_a_cancelled_job_inside_cost_no_worker(s: &TestServer) {
+    let (worker, ids) = three_inside(s).await;
+    s.post(format!("/v2/ep/cancel/{}", ids[1]), "").await.ok();
+    let mut stops = worker.park_for_stops().await;
+    for _ in 0..4 {
+        s.advance(5_000).await;
+        worker.ping(&[&ids[0], &ids[1]]).await;
+    }
+    // The SDK would cancel nothing yet, and forget that it was told.
+    worker.until_parked(1).await;
+    worker.done(&ids[0], r#"{"output":1}"#).await;
+    let told = stops.reply().await.ok();
+    assert_eq!(told["jobsToStop"], serde_json::json!([ids[1]]));
 }
