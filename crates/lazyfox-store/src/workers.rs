@@ -84,8 +84,9 @@ pub struct Heartbeat {
 pub struct Renewed {
     /// Named jobs that the worker does not hold (any more): it should stop them.
     pub not_held: Vec<JobId>,
-    /// Named jobs that waited inside the worker, in order of submission: it has begun with them, or will next.
-    /// Nothing is written yet, that is for [`Event::Begin`](lazyfox_core::job::Event::Begin).
+    /// Named jobs that waited inside the worker, in order of submission: it has begun with them, or
+    /// will next. Nothing is written yet, that is for
+    /// [`Event::Begin`](lazyfox_core::job::Event::Begin).
     pub begun: Vec<JobId>,
     /// Whether the worker holds any job.
     pub holds: bool,

@@ -86,8 +86,8 @@ impl Fleet {
         began_at
     }
 
-    /// A heartbeat names jobs of which it is not written that they run, beside `running` of which it is. Gives
-    /// those that have begun, and that is to be written now.
+    /// A heartbeat names jobs of which it is not written that they run, beside `running` of which
+    /// it is. Gives those that have begun, and that is to be written now.
     pub fn begin(
         &self,
         worker: &WorkerId,
