@@ -1,17 +1,17 @@
 //! How many short jobs a worker is given ahead of time.
 //!
-//! Workers of the public SDK's versions 1.7.6 to 1.12 ask for jobs once a second at most, and only when
-//! they have a free slot. However short its jobs are, a worker with one slot then does one a second. Those
-//! versions run a longer list than they asked for one job after the other, so they are given as many as fit
-//! into about a second.
+//! Workers of the public SDK's versions 1.7.6 to 1.12 ask for jobs once a second at most, and only
+//! when they have a free slot. However short its jobs are, a worker with one slot then does one a
+//! second. Those versions run a longer list than they asked for one job after the other, so they are
+//! given as many as fit into about a second.
 
 use crate::limits;
 
-/// What a slot is given at once takes about so long, in microseconds. Below the second in which the
-/// worker does not ask: a list that takes a little longer would cost a whole further second.
-const FILL_US: f64 = 850_000.0;
+/// What a slot is given at once takes about so long, in microseconds. Below the second after which
+/// the worker looks again: a list that takes a little longer costs it a whole further second.
+const FILL_US: f64 = 920_000.0;
 
-/// The weight of a new observation, once there are this many.
+/// How many observations count: what is older than so many has faded.
 const MEMORY: u32 = 64;
 
 /// Until its pace is known well, a worker is given this many times the jobs that were seen.
@@ -20,14 +20,31 @@ const GROWTH: usize = 8;
 /// How long the jobs of an endpoint took lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pace {
+    /// From the hand-out to the report, of jobs that were asked for: the way there is in it.
+    first: Estimate,
+    /// Of jobs that were there already when the one before them ended.
+    next: Estimate,
+}
+
+/// Which jobs were observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// One that the worker asked for.
+    First,
+    /// One that waited inside the worker.
+    Next,
+}
+
+/// A mean and how far single values are from it, the last ones counting most.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Estimate {
     seen: u32,
     mean_us: f64,
     deviation_us: f64,
 }
 
-impl Pace {
-    /// A job took so long.
-    pub fn observe(&mut self, us: u64) {
+impl Estimate {
+    fn observe(&mut self, us: u64) {
         #[expect(
             clippy::cast_precision_loss,
             reason = "2^53 microseconds are 285 years"
@@ -43,126 +60,168 @@ impl Pace {
         self.mean_us += weight * off;
         self.deviation_us += weight * (off.abs() - self.deviation_us);
     }
+}
+
+impl Pace {
+    /// A job took so long, in microseconds.
+    pub fn observe(&mut self, turn: Turn, us: u64) {
+        match turn {
+            Turn::First => self.first.observe(us),
+            Turn::Next => self.next.observe(us),
+        }
+    }
 
     /// How long a job takes on average, in milliseconds; `None` before the first.
     #[must_use]
     pub fn mean_ms(&self) -> Option<u64> {
+        let known = if self.next.seen > 0 {
+            self.next
+        } else {
+            self.first
+        };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a mean of durations, which a cast bounds"
         )]
-        let ms = (self.mean_us / 1000.0).round() as u64;
-        (self.seen > 0).then_some(ms)
+        let ms = (known.mean_us / 1000.0).round() as u64;
+        (known.seen > 0).then_some(ms)
     }
 
-    /// How many jobs, one after the other, will be done in about a second: so many that a list of them takes
-    /// no longer with some certainty. The mean of n jobs strays by the deviation over the root of n.
-    fn per_fill(&self) -> usize {
-        if self.seen == 0 {
-            return 1;
+    /// How many jobs are done in about a second after one that was asked for: so many that a list of
+    /// them takes no longer with some certainty. The sum of n jobs strays by the deviation times the
+    /// root of n.
+    fn behind_one(&self) -> usize {
+        // What was not seen yet is not shorter than what was.
+        let next = if self.next.seen > 0 {
+            self.next
+        } else {
+            self.first
+        };
+        let room = FILL_US - self.first.mean_us;
+        if self.first.seen == 0 || room <= 0.0 {
+            return 0;
         }
         // Zero-length jobs still have to be sent and reported.
-        let mean = self.mean_us.max(FILL_US / f64::from(limits::PREFETCH_MAX));
-        let stray = 2.0 * self.deviation_us;
-        let root = ((stray * stray + 4.0 * mean * FILL_US).sqrt() - stray) / (2.0 * mean);
+        let mean = next.mean_us.max(FILL_US / f64::from(limits::PREFETCH_MAX));
+        let stray = 2.0 * next.deviation_us;
+        let root = ((stray * stray + 4.0 * mean * room).sqrt() - stray) / (2.0 * mean);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "between 0 and PREFETCH_MAX"
         )]
         let jobs = (root * root) as usize;
-        let known = GROWTH.saturating_mul(usize::try_from(self.seen).unwrap_or(usize::MAX));
-        jobs.clamp(1, known)
+        let seen = usize::try_from(self.first.seen.saturating_add(self.next.seen));
+        let known = GROWTH.saturating_mul(seen.unwrap_or(usize::MAX));
+        jobs.min(known)
     }
 }
 
-/// How many jobs a worker that asks is given beyond the `free` slots that it asks for. `most`
-/// bounds the jobs for each slot.
+/// How many jobs a worker that asks is given beyond the `free` slots that it asks for. `most` bounds
+/// the jobs for each slot.
 #[must_use]
 pub fn extra(pace: &Pace, free: usize, most: usize) -> usize {
-    let per_slot = pace.per_fill().min(most).max(1);
-    free.saturating_mul(per_slot - 1)
+    let per_slot = pace.behind_one().min(most.saturating_sub(1));
+    free.saturating_mul(per_slot)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pace(us: impl IntoIterator<Item = u64>) -> Pace {
+    const MOST: usize = limits::PREFETCH_MAX as usize;
+
+    /// Jobs that take so long, of which each first one is on its way for so long beside.
+    fn pace(way_us: u64, us: impl IntoIterator<Item = u64>) -> Pace {
         let mut pace = Pace::default();
-        us.into_iter().for_each(|us| pace.observe(us));
+        for us in us {
+            pace.observe(Turn::First, way_us + us);
+            pace.observe(Turn::Next, us);
+        }
         pace
     }
 
     #[test]
     fn nothing_is_given_ahead_before_a_job_was_seen() {
-        assert_eq!(extra(&Pace::default(), 1, 2000), 0);
+        assert_eq!(extra(&Pace::default(), 1, MOST), 0);
         assert_eq!(Pace::default().mean_ms(), None);
     }
 
     #[test]
     fn the_first_observations_open_it_step_by_step() {
-        assert_eq!(extra(&pace([1000]), 1, 2000), 7);
-        assert_eq!(extra(&pace([1000; 8]), 1, 2000), 63);
+        let mut pace = Pace::default();
+        pace.observe(Turn::First, 1000);
+        assert_eq!(extra(&pace, 1, MOST), 8);
+        (0..8).for_each(|_| pace.observe(Turn::Next, 1000));
+        assert_eq!(extra(&pace, 1, MOST), 72);
+    }
+
+    #[test]
+    fn a_long_way_to_the_worker_is_no_reason_once_jobs_waited_there() {
+        let mut pace = Pace::default();
+        (0..20).for_each(|_| pace.observe(Turn::First, 100_000));
+        assert_eq!(extra(&pace, 1, MOST), 8);
+        (0..100).for_each(|_| pace.observe(Turn::Next, 1000));
+        let jobs = extra(&pace, 1, MOST);
+        assert!((700..=820).contains(&jobs), "{jobs}");
     }
 
     #[test]
     fn steady_short_jobs_fill_the_second() {
-        let jobs = extra(&pace([1000; 500]), 1, 2000);
-        assert!((780..=850).contains(&jobs), "{jobs}");
+        let jobs = extra(&pace(100_000, [1000; 500]), 1, MOST);
+        assert!((770..=820).contains(&jobs), "{jobs}");
         // What is measured in whole milliseconds comes as 0, 1 and 2.
-        let jobs = extra(
-            &pace([0, 1000, 2000].into_iter().cycle().take(900)),
-            1,
-            2000,
-        );
-        assert!((750..=850).contains(&jobs), "{jobs}");
+        let rounded = [0, 1000, 2000].into_iter().cycle().take(900);
+        let jobs = extra(&pace(100_000, rounded), 1, MOST);
+        assert!((730..=820).contains(&jobs), "{jobs}");
     }
 
     #[test]
     fn four_slots_are_given_four_times_as_many() {
-        let pace = pace([10_000; 300]);
-        assert_eq!(extra(&pace, 4, 2000), 4 * extra(&pace, 1, 2000));
+        let pace = pace(0, [10_000; 300]);
+        assert_eq!(extra(&pace, 4, MOST), 4 * extra(&pace, 1, MOST));
     }
 
     #[test]
     fn jobs_of_half_a_second_and_more_are_not_given_ahead() {
-        assert_eq!(extra(&pace([500_000; 100]), 1, 2000), 0);
-        assert_eq!(extra(&pace([60_000_000; 3]), 4, 2000), 0);
+        assert_eq!(extra(&pace(0, [500_000; 100]), 1, MOST), 0);
+        assert_eq!(extra(&pace(0, [60_000_000; 3]), 4, MOST), 0);
+        assert_eq!(extra(&pace(950_000, [1_000; 100]), 1, MOST), 0);
     }
 
     #[test]
     fn one_slow_job_closes_it_at_once_and_short_ones_open_it_again() {
-        let mut pace = pace([1000; 500]);
-        pace.observe(30_000_000);
-        assert!(extra(&pace, 1, 2000) < 2, "{pace:?}");
-        (0..1000).for_each(|_| pace.observe(1000));
-        assert!(extra(&pace, 1, 2000) > 700, "{pace:?}");
+        let mut pace = pace(0, [1000; 500]);
+        pace.observe(Turn::Next, 30_000_000);
+        assert!(extra(&pace, 1, MOST) < 2, "{pace:?}");
+        (0..1000).for_each(|_| pace.observe(Turn::Next, 1000));
+        assert!(extra(&pace, 1, MOST) > 700, "{pace:?}");
     }
 
     #[test]
     fn irregular_jobs_get_less_than_their_mean_would_allow() {
-        let regular = extra(&pace([20_000; 600]), 1, 2000);
-        let irregular = pace([1_000, 1_000, 1_000, 77_000].into_iter().cycle().take(600));
-        assert!(extra(&irregular, 1, 2000) < regular, "{irregular:?}");
+        let regular = extra(&pace(0, [20_000; 600]), 1, MOST);
+        let irregular = [1_000, 1_000, 1_000, 77_000].into_iter().cycle().take(600);
+        assert!(extra(&pace(0, irregular), 1, MOST) < regular);
     }
 
     #[test]
     fn the_configured_most_holds_and_zero_length_jobs_are_bounded() {
-        assert_eq!(extra(&pace([1000; 500]), 1, 10), 9);
-        assert_eq!(extra(&pace([1000; 500]), 1, 1), 0);
-        let most = usize::try_from(limits::PREFETCH_MAX).unwrap();
-        assert!(extra(&pace([0; 5000]), 1, most) < most);
+        assert_eq!(extra(&pace(0, [1000; 500]), 1, 10), 9);
+        assert_eq!(extra(&pace(0, [1000; 500]), 1, 1), 0);
+        assert!(extra(&pace(0, [0; 5000]), 1, MOST) < MOST);
     }
 
     #[test]
     fn it_never_panics_whatever_is_observed() {
         let mut pace = Pace::default();
         for us in [0, u64::MAX, 1, u64::MAX, 0, 0] {
-            pace.observe(us);
-            let _ = extra(&pace, usize::MAX, usize::MAX);
-            let _ = pace.mean_ms();
+            for turn in [Turn::First, Turn::Next] {
+                pace.observe(turn, us);
+                let _ = extra(&pace, usize::MAX, usize::MAX);
+                let _ = pace.mean_ms();
+            }
         }
     }
 }

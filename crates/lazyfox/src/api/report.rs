@@ -113,7 +113,8 @@ pub(super) async fn job_done(
                 app.wakes.scale.notify_one();
             }
             let now = app.now();
-            let began_at = app.fleet.reported(&worker, job, now);
+            let began = app.fleet.reported(&worker, job, now);
+            let began_at = began.map(|(began_at, _)| began_at);
             let applied = app
                 .apply(
                     &endpoint,
@@ -122,8 +123,8 @@ pub(super) async fn job_done(
                     output,
                 )
                 .await?;
-            if let (Applied::Changed(_), Some(began_at)) = (&applied, began_at) {
-                app.fleet.took_ms(&endpoint, now.ms_since(began_at));
+            if let (Applied::Changed(_), Some((began_at, turn))) = (&applied, began) {
+                app.fleet.took_ms(&endpoint, turn, now.ms_since(began_at));
             }
             if let Applied::Refused(refused, _) = applied {
                 tracing::info!(job.id = %job, worker.id = %worker, why = %refused, "late result ignored");

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use lazyfox_core::id::JobId;
+use lazyfox_core::prefetch::Turn;
 use lazyfox_core::time::Timestamp;
 
 /// What was handed out this long ago has reached the worker if it ever will.
@@ -61,6 +62,15 @@ impl Hands {
                 written: true,
                 left_out: 0,
             });
+        }
+    }
+
+    /// Whether a job that runs was asked for, or waited inside the worker.
+    pub(super) fn turn(&self, job: JobId) -> Turn {
+        let running = self.running.iter().find(|it| it.job == job);
+        match running {
+            Some(it) if it.began_at > it.given_at => Turn::Next,
+            Some(_) | None => Turn::First,
         }
     }
 

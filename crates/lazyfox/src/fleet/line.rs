@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use lazyfox_core::id::{EndpointId, WorkerId};
-use lazyfox_core::prefetch::Pace;
+use lazyfox_core::prefetch::{Pace, Turn};
 use lazyfox_core::scale::Starts;
 use lazyfox_core::time::Timestamp;
 
@@ -80,11 +80,11 @@ impl Line {
 
 impl Fleet {
     /// How long a job of the endpoint took, in milliseconds.
-    pub fn took_ms(&self, endpoint: &EndpointId, ms: u64) {
+    pub fn took_ms(&self, endpoint: &EndpointId, turn: Turn, ms: u64) {
         self.state()
             .line(endpoint)
             .pace
-            .observe(ms.saturating_mul(1_000));
+            .observe(turn, ms.saturating_mul(1_000));
     }
 
     /// A start failed, or a worker ended before it asked for a job. Returns how many of this release did in a

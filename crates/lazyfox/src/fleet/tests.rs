@@ -1,4 +1,5 @@
 use lazyfox_core::id::JobId;
+use lazyfox_core::prefetch::Turn;
 use lazyfox_core::scale::Starts;
 use lazyfox_core::sdk::Runtime;
 
@@ -253,7 +254,10 @@ fn fleet_of(version: &str) -> Fleet {
     let fleet = Fleet::default();
     let runtime = Runtime::from_heartbeat(version);
     fleet.polled(&endpoint(), &worker("w"), runtime, START);
-    (0..500).for_each(|_| fleet.took_ms(&endpoint(), 1));
+    (0..500).for_each(|_| {
+        fleet.took_ms(&endpoint(), Turn::First, 1);
+        fleet.took_ms(&endpoint(), Turn::Next, 1);
+    });
     fleet
 }
 

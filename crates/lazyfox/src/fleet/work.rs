@@ -1,6 +1,7 @@
 //! What workers work on: what they were given, what they report, what they have to let go of.
 
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::prefetch::Turn;
 use lazyfox_core::time::Timestamp;
 
 use super::Fleet;
@@ -70,10 +71,16 @@ impl Fleet {
     }
 
     /// A worker reported a job: it does not work on it any more. Gives since when it did, where
-    /// that is known.
-    pub fn reported(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> Option<Timestamp> {
+    /// that is known, and how it had come to it.
+    pub fn reported(
+        &self,
+        worker: &WorkerId,
+        job: JobId,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Turn)> {
         let mut state = self.state();
         let entry = state.workers.get_mut(worker)?;
+        let turn = entry.hands.turn(job);
         let (began_at, in_the_way) = entry.hands.reported(job, now);
         if entry.let_go.remove(&job).is_some() {
             entry.free_since = now;
@@ -81,9 +88,12 @@ impl Fleet {
         if let Some(void) = in_the_way {
             entry.must_let_go(void, now);
         }
-        // It may take another one now.
-        entry.calls.send_replace(());
-        began_at
+        let able = entry.able();
+        if !(able.keeps_to_its_slots && able.starts_beside_running) {
+            // It may take another one now.
+            entry.calls.send_replace(());
+        }
+        began_at.map(|began_at| (began_at, turn))
     }
 
     /// A heartbeat names jobs of which it is not written that they run, beside `running` of which
