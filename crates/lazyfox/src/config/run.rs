@@ -28,7 +28,7 @@ pub(super) struct RunTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "NumberOrWord")]
 pub enum Prefetch {
-    /// As many as fit into about a second.
+    /// As many as fit into about a second and a half.
     Auto,
     /// As many as it asks for.
     Off,
