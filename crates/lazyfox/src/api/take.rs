@@ -39,7 +39,9 @@ pub(super) async fn take_one(
     headers: HeaderMap,
     uri: Uri,
 ) -> ApiResult<Response> {
-    take(&app, &endpoint, &worker, &headers, &uri, Shape::Object).await
+    let poll = arrive(&app, [&endpoint, &worker], &headers, &uri, Shape::Object)?;
+    drop((headers, uri));
+    wait_for_work(&app, poll).await
 }
 
 /// `GET job-take-batch/{worker}?batch_size=`: jobs as an array, or 204.
@@ -49,7 +51,9 @@ pub(super) async fn take_batch(
     headers: HeaderMap,
     uri: Uri,
 ) -> ApiResult<Response> {
-    take(&app, &endpoint, &worker, &headers, &uri, Shape::Array).await
+    let poll = arrive(&app, [&endpoint, &worker], &headers, &uri, Shape::Array)?;
+    drop((headers, uri));
+    wait_for_work(&app, poll).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,14 +62,22 @@ enum Shape {
     Array,
 }
 
-async fn take(
-    app: &Arc<App>,
-    endpoint: &str,
-    worker: &str,
+/// A poll for work as far as it was read. What it was read from is dropped while it waits: it would
+/// hold the connection's buffer, and hyper then takes a second one.
+struct Poll {
+    speaker: Speaker,
+    asked: Asked,
+    disowns_before: Option<Timestamp>,
+    shape: Shape,
+}
+
+fn arrive(
+    app: &App,
+    [endpoint, worker]: [&str; 2],
     headers: &HeaderMap,
     uri: &Uri,
     shape: Shape,
-) -> ApiResult<Response> {
+) -> ApiResult<Poll> {
     let speaker = auth::worker(app, headers, endpoint, worker, Code::WorkerRefused)?;
     let params = Params::of(uri);
     let now = app.now();
@@ -104,7 +116,12 @@ async fn take(
         count,
         single: shape == Shape::Object,
     };
-    wait_for_work(app, &speaker, asked, disowns_before, shape).await
+    Ok(Poll {
+        speaker,
+        asked,
+        disowns_before,
+        shape,
+    })
 }
 
 /// A worker's call for work while it is held.
@@ -124,18 +141,18 @@ fn say_ready(app: &App, speaker: &Speaker, version: &str, now: Timestamp) {
     app.logs.system(&speaker.endpoint, &speaker.worker, &text);
 }
 
-async fn wait_for_work(
-    app: &Arc<App>,
-    speaker: &Speaker,
-    asked: Asked,
-    mut disowns_before: Option<Timestamp>,
-    shape: Shape,
-) -> ApiResult<Response> {
+async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
+    let Poll {
+        speaker,
+        asked,
+        mut disowns_before,
+        shape,
+    } = poll;
     let worker = &speaker.worker;
     let jitter_ms = clock::roll(limits::POLL_MS_MAX - limits::POLL_MS_MIN);
     let held = Held {
         app,
-        speaker,
+        speaker: &speaker,
         shape,
         until: app.now().plus_ms(limits::POLL_MS_MIN + jitter_ms),
     };
