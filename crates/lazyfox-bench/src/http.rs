@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -95,6 +96,23 @@ impl Connection {
         answer.ensure_ok()?;
         Ok(answer.body)
     }
+
+    /// The JSON that a GET of this path is answered with.
+    pub(crate) async fn get_json(&mut self, path: &str) -> Result<Value> {
+        self.get(format_args!("{path}"));
+        json(self.expect_ok().await?)
+    }
+
+    /// The JSON that a POST of this body is answered with.
+    pub(crate) async fn post_json(&mut self, path: &str, body: &[u8]) -> Result<Value> {
+        self.post(format_args!("{path}"), body);
+        json(self.expect_ok().await?)
+    }
+}
+
+fn json(body: &[u8]) -> Result<Value> {
+    serde_json::from_slice(body)
+        .with_context(|| format!("no JSON: {}", String::from_utf8_lossy(body)))
 }
 
 impl Answer<'_> {

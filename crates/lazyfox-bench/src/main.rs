@@ -5,14 +5,18 @@
 //! busy neighbour disturbs all of them alike.
 
 mod backlog;
+mod cold_start;
+mod fleet;
 mod http;
 mod idle;
 mod job;
 mod lanes;
 mod lives;
 mod paced;
+mod prefetch;
 mod receiver;
 mod report;
+mod sdk;
 mod server;
 mod single_caller;
 mod wake;
@@ -108,6 +112,48 @@ enum Command {
     /// webhooks, to a port of this machine where nobody listens; beside it the same without
     /// webhooks.
     Webhooks(webhooks::WebhooksArgs),
+
+    /// From nothing to the first line of a handler
+    ///
+    /// Each round submits one job to an endpoint without a worker and waits until the worker that
+    /// did it is gone; the kinds of workers take turns. A stand-in of this program is always among
+    /// them. The parts, in ms:
+    ///
+    /// `start`: from sending the submit until the worker's program runs; with an image until its
+    /// first line of Python. `import`: until the worker asks for its first job, by the server's
+    /// clock. `take`: until the first line of the handler; the loops of the SDK are in it, up to
+    /// 100 ms in some versions.
+    ///
+    /// `the server's own part`: `start`, with an image only until the engine is asked for it; and
+    /// from the first poll to the answer: with the stand-in as the worker sees it, else until the
+    /// hand-out of the job begins, since the SDK does not say when it has the answer. The budget:
+    /// 50 ms.
+    ColdStart(cold_start::ColdStartArgs),
+
+    /// Jobs a second through one worker of the SDK, with jobs given ahead and without
+    ///
+    /// Jobs of a handler that does nothing are queued, and one unmodified worker takes them. The
+    /// first seconds after its first job are left out. Hand-outs are counted by the line that the
+    /// SDK writes after each. The budget: at least 500 jobs a second with SDK 1.12.0 and one slot.
+    Prefetch(prefetch::PrefetchArgs),
+
+    /// What many idle workers cost the server: CPU and memory
+    ///
+    /// Each simulated worker has three connections, as one of the SDK has: a poll for work, a poll
+    /// for jobs to stop, and a heartbeat every 10 s. The budgets: below 5 % of a core, and below 40
+    /// kB a worker.
+    Fleet(fleet::FleetArgs),
+
+    /// A worker, started by the server
+    #[command(hide = true)]
+    Worker,
+
+    /// Runs the program of a worker that the server starts
+    #[command(hide = true)]
+    Exec {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -121,6 +167,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    if let Command::Exec { command } = &cli.command {
+        return sdk::exec(command);
+    }
     let mut builder = match cli.setup.threads {
         // With one thread there is no stealing and no waking of each other to pay for.
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -143,6 +192,9 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 async fn measure(cli: Cli) -> Result<()> {
+    if let Command::Worker = cli.command {
+        return sdk::work().await;
+    }
     let site = server::Site::new(cli.setup.lazyfox, cli.setup.dir)?;
     println!("{}", report::machine(&site.folder));
     match cli.command {
@@ -151,5 +203,10 @@ async fn measure(cli: Cli) -> Result<()> {
         Command::Idle(args) => idle::measure(&site, &args).await,
         Command::Wake(args) => wake::measure(&site, &args).await,
         Command::Webhooks(args) => webhooks::measure(&site, &args).await,
+        Command::ColdStart(args) => cold_start::measure(&site, &args).await,
+        Command::Prefetch(args) => prefetch::measure(&site, &args).await,
+        Command::Fleet(args) => fleet::measure(&site, &args).await,
+        // They measure nothing and were dealt with above.
+        Command::Worker | Command::Exec { .. } => Ok(()),
     }
 }

@@ -70,6 +70,21 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// The figure below which this share of all lie, one of them.
+pub(crate) fn percentile(figures: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    let last = figures.len().saturating_sub(1);
+    let at = (last as f64 * share).round() as usize;
+    figures.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// The median and the 95th percentile: `12 / 34`.
+pub(crate) fn p50_p95(figures: impl Iterator<Item = f64> + Clone) -> String {
+    let p95 = percentile(figures.clone(), 0.95);
+    format!("{:.0} / {p95:.0}", median(figures))
+}
+
 /// The median of each part, over rounds.
 pub(crate) fn median_summary(summaries: impl Iterator<Item = Summary> + Clone) -> Summary {
     Summary {
@@ -167,6 +182,8 @@ mod tests {
         assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median([4.0, 1.0]) - 2.5).abs() < 1e-9);
         assert!(median([]).is_nan());
+        assert_eq!(p50_p95((1..=101).rev().map(f64::from)), "51 / 96");
+        assert!(percentile([], 0.5).is_nan());
         let mut times = Times::default();
         for us in (1..=101).rev() {
             times.add(Duration::from_micros(us));

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
@@ -18,8 +19,18 @@ use crate::report::megabytes;
 /// How long a server may take to say that it listens, with any backlog.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Lets webhooks go to this machine, where the receivers of this tool are.
-const ALLOW_RECEIVERS: &str = "webhook_allow = [\"127.0.0.0/8\"]\n";
+/// What every server of this tool is told. Webhooks may go to this machine, where the receivers
+/// are; workers and their jobs end with the server, which is stopped when all is measured.
+const SETTINGS: &str = r#"
+[server]
+auth = "none"
+webhook_allow = ["127.0.0.0/8"]
+shutdown_s = 1
+abandoned_s = 1
+"#;
+
+/// How long a server may take to end its workers and itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Unit of the CPU times in /proc: Linux shows them to users in hundredths of a second on every
 /// architecture, whatever its timer does.
@@ -55,25 +66,28 @@ impl Site {
         Ok(Self { lazyfox, folder })
     }
 
-    /// Starts a server on an empty data directory.
+    /// Starts a server on an empty data directory. Its endpoints have no command: the workers are
+    /// external, which is this tool.
     pub(crate) async fn start_fresh(&self, store: &str, endpoints: &[String]) -> Result<Server> {
+        let tables = endpoints.iter().map(|name| format!("[endpoints.{name}]\n"));
+        self.start_with(store, &tables.collect::<String>()).await
+    }
+
+    /// The same with these tables of endpoints.
+    pub(crate) async fn start_with(&self, store: &str, endpoints: &str) -> Result<Server> {
         let data = self.data();
         if data.exists() {
             fs::remove_dir_all(&data).context("cannot clear the data directory")?;
         }
         fs::create_dir(&data).context("cannot create the data directory")?;
-        let mut config = format!("[server]\nauth = \"none\"\n{ALLOW_RECEIVERS}");
-        for endpoint in endpoints {
-            // No command: the workers are external, which is this tool.
-            config.push_str(&format!("[endpoints.{endpoint}]\n"));
-        }
-        fs::write(self.config(), config).context("cannot write the configuration")?;
+        fs::write(self.config(), format!("{SETTINGS}{endpoints}"))
+            .context("cannot write the configuration")?;
         self.start(store).await
     }
 
     /// Starts a server on the data that is there.
     pub(crate) async fn start(&self, store: &str) -> Result<Server> {
-        let log_path = self.folder.join("server.log");
+        let log_path = self.log();
         let log = fs::File::create(&log_path).context("cannot create the server's log")?;
         let started = Instant::now();
         let mut child = Command::new(&self.lazyfox)
@@ -112,6 +126,11 @@ impl Site {
         self.folder.join("data")
     }
 
+    /// The log of the server, with the output of its workers.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("server.log")
+    }
+
     /// Bytes of all files of the store.
     pub(crate) fn data_bytes(&self) -> Result<u64> {
         folder_bytes(&self.data())
@@ -131,7 +150,7 @@ impl Drop for Site {
     }
 }
 
-/// A running server; dropping it kills it.
+/// A running server; dropping it ends it and its workers.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -209,6 +228,24 @@ impl Server {
         self.child.kill().await.context("cannot kill the server")
     }
 
+    /// SIGTERM: its workers end with it.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.terminate();
+        timeout(STOP_TIMEOUT, self.child.wait())
+            .await
+            .context("the server does not stop")?
+            .context("cannot wait for the server")?;
+        Ok(())
+    }
+
+    fn terminate(&self) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It fails where the server has ended, and then there is nothing to do.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
     /// CPU time of all its threads so far, in seconds.
     pub(crate) fn cpu_s(&self) -> Result<f64> {
         cpu_s(&self.pid.to_string())
@@ -235,6 +272,22 @@ impl Server {
             anonymous: field("RssAnon:")?,
             highest: field("VmHWM:")?,
         })
+    }
+}
+
+impl Drop for Server {
+    /// After an error: a server that is killed would leave its workers behind, in a folder that
+    /// goes away.
+    fn drop(&mut self) {
+        let runs = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        if !runs(&mut self.child) {
+            return;
+        }
+        self.terminate();
+        let started = Instant::now();
+        while runs(&mut self.child) && started.elapsed() < STOP_TIMEOUT {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
