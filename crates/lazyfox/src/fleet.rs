@@ -19,10 +19,12 @@ use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
+pub use self::hands::Named;
 pub use self::line::Gone;
 use self::line::Line;
 pub use self::offer::{Asked, Offer, OpenPoll};
 pub use self::view::{Headcount, Seen, State as WorkerState};
+pub use self::work::Heard;
 use self::worker::Worker;
 use crate::providers::{Ended, Release};
 

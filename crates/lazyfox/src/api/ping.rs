@@ -11,10 +11,11 @@ use lazyfox_core::job::Event;
 use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_store::Heartbeat;
 
-use super::auth;
+use super::auth::{self, Speaker};
 use super::error::{ApiResult, Code};
 use super::query::Params;
 use crate::app::App;
+use crate::fleet::{Heard, Named};
 use crate::json::Object;
 
 /// `GET ping/{worker}?job_id=a,b&runpod_version=1.12.0`.
@@ -52,28 +53,37 @@ pub(super) async fn ping(
         lease_ms: speaker.settings.lease_ms,
     };
     let renewed = app.store.renew(beat, now).await?;
-    let others = renewed.not_held.len() + renewed.begun.len();
-    let running = named.len().saturating_sub(others);
-    let begun = app
-        .fleet
-        .begin(&speaker.worker, renewed.begun, running, now);
-    for job in begun {
+    if believable {
+        let named = Named {
+            all: &named,
+            not_held: &renewed.not_held,
+            unwritten: &renewed.begun,
+        };
+        note(
+            &app,
+            &speaker,
+            app.fleet.heard(&speaker.worker, &named, now),
+        )
+        .await?;
+    }
+    Ok(Object::new().into_response())
+}
+
+/// Writes down what follows from a heartbeat.
+async fn note(app: &App, speaker: &Speaker, heard: Heard) -> ApiResult<()> {
+    for job in heard.begun {
         let worker = speaker.worker.clone();
         app.apply(&speaker.endpoint, job, Event::Begin { worker }, None)
             .await?;
     }
-    if believable {
-        for job in app.fleet.works_only_on(&speaker.worker, &named, now) {
-            tracing::warn!(job.id = %job, worker.id = %speaker.worker, "the worker has lost the job");
-            let event = Event::Lost {
-                worker: speaker.worker.clone(),
-                how: "lives and does not work on it any more".to_owned(),
-                died: false,
-            };
-            app.apply(&speaker.endpoint, job, event, None).await?;
-        }
-        app.fleet
-            .names_unheld(&speaker.worker, &renewed.not_held, now);
+    for job in heard.lost {
+        tracing::warn!(job.id = %job, worker.id = %speaker.worker, "the worker has lost the job");
+        let event = Event::Lost {
+            worker: speaker.worker.clone(),
+            how: "lives and does not work on it any more".to_owned(),
+            died: false,
+        };
+        app.apply(&speaker.endpoint, job, event, None).await?;
     }
-    Ok(Object::new().into_response())
+    Ok(())
 }

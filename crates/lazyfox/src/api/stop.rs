@@ -29,7 +29,7 @@ pub(super) async fn job_stop(
         let Some(mut calls) = app.fleet.calls(&speaker.worker) else {
             return nothing();
         };
-        let jobs = app.fleet.tell_to_stop(&speaker.worker);
+        let (jobs, again_at) = app.fleet.tell_to_stop(&speaker.worker, app.now());
         if !jobs.is_empty() {
             tracing::info!(worker.id = %speaker.worker, ?jobs, "telling the worker to stop jobs");
             let ids = jobs.iter().map(|job| format!("\"{job}\"").into());
@@ -48,7 +48,11 @@ pub(super) async fn job_stop(
         tokio::select! {
             _ = calls.changed() => {}
             () = app.closed() => {}
-            () = app.clock.sleep_until(until) => return nothing(),
+            () = app.clock.sleep_until(until.min(again_at)) => {
+                if app.now() >= until {
+                    return nothing();
+                }
+            }
         }
     }
 }

@@ -16,6 +16,10 @@ const ON_ITS_WAY_MS: u64 = 5_000;
 /// are reported before anybody could ask.
 const WORTH_WRITING_MS: u64 = 1_000;
 
+/// The SDK makes the task that it can stop up to a tenth of a second after it got a job, or after it has
+/// reported the one before. Told earlier it knows no such job, and forgets that it was told.
+const TURN_MS: u64 = 500;
+
 /// In how many heartbeats one after the other a job must be left out to be lost. The first may have been
 /// under way when the job came.
 const LEFT_OUT: u32 = 2;
@@ -25,6 +29,19 @@ pub(super) struct Hands {
     running: Vec<Running>,
     /// In the order in which the worker will run them.
     waiting: VecDeque<Waiting>,
+    /// See [`Hands::in_the_way`].
+    in_the_way: Vec<JobId>,
+}
+
+/// What a heartbeat that can be believed names.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// All of it.
+    pub all: &'a [JobId],
+    /// Of these, what the worker does not hold.
+    pub not_held: &'a [JobId],
+    /// Of these, what it holds, and of which it is not written that it runs: in order of submission.
+    pub unwritten: &'a [JobId],
 }
 
 struct Running {
@@ -74,35 +91,36 @@ impl Hands {
         }
     }
 
-    /// The worker reported a job. Gives when it began; the next one begins now. Gives that one too when it
-    /// was taken from the worker while it waited: now it is in the way.
-    pub(super) fn reported(
-        &mut self,
-        job: JobId,
-        now: Timestamp,
-    ) -> (Option<Timestamp>, Option<JobId>) {
-        let began_at = if let Some(at) = self.running.iter().position(|it| it.job == job) {
-            Some(self.running.swap_remove(at).began_at)
-        } else if let Some(at) = self.waiting.iter().position(|it| it.job == job) {
-            // It was not run in its turn; when it began is not known.
-            self.waiting.remove(at);
-            return (None, None);
-        } else {
-            return (None, None);
-        };
-        (began_at, self.begin_next(now))
+    /// The worker reported a job. Gives when it began; the next one begins now.
+    pub(super) fn reported(&mut self, job: JobId, now: Timestamp) -> Option<Timestamp> {
+        if let Some(at) = self.running.iter().position(|it| it.job == job) {
+            let began_at = self.running.swap_remove(at).began_at;
+            self.begin_next(now);
+            return Some(began_at);
+        }
+        // It was run in the place of one that is gone. When it began is not known, and which one has the
+        // place now will be said by a heartbeat: better than to take one that waits for one that runs.
+        self.waiting.retain(|it| it.job != job);
+        None
     }
 
-    fn begin_next(&mut self, now: Timestamp) -> Option<JobId> {
-        let next = self.waiting.pop_front()?;
+    fn begin_next(&mut self, now: Timestamp) {
+        if let Some(next) = self.waiting.pop_front() {
+            self.start(next, false, now);
+        }
+    }
+
+    fn start(&mut self, next: Waiting, written: bool, now: Timestamp) {
         self.running.push(Running {
             job: next.job,
             given_at: next.given_at,
             began_at: now,
-            written: false,
+            written,
             left_out: 0,
         });
-        next.void.then_some(next.job)
+        if next.void {
+            self.in_the_way.push(next.job);
+        }
     }
 
     /// The worker speaks of a job that waited inside it: it runs. False when it did not wait.
@@ -110,26 +128,24 @@ impl Hands {
         let Some(at) = self.waiting.iter().position(|it| it.job == job) else {
             return false;
         };
-        let waiting = self.waiting.remove(at);
-        self.running.extend(waiting.map(|it| Running {
-            job: it.job,
-            given_at: it.given_at,
-            began_at: now,
-            written: true,
-            left_out: 0,
-        }));
+        if let Some(next) = self.waiting.remove(at) {
+            self.start(next, true, now);
+        }
         true
     }
 
-    /// A job was taken from the worker. True when it runs: the worker has to let go of it.
-    pub(super) fn taken_away(&mut self, job: JobId) -> bool {
+    /// A job was taken from the worker. When it runs, the worker has to let go of it: gives from when on it
+    /// can be told so.
+    pub(super) fn taken_away(&mut self, job: JobId, now: Timestamp) -> Option<Timestamp> {
         for waiting in &mut self.waiting {
             if waiting.job == job {
                 waiting.void = true;
-                return false;
+                return None;
             }
         }
-        true
+        let running = self.running.iter().find(|it| it.job == job);
+        // What an earlier run of the server handed out is not known here, and runs for long.
+        Some(running.map_or(now, |it| it.began_at.plus_ms(TURN_MS).max(now)))
     }
 
     /// The job never reached the worker, or is not worked on any more.
@@ -138,29 +154,29 @@ impl Hands {
         self.waiting.retain(|it| it.job != job);
     }
 
-    /// A heartbeat names jobs of which it is not written that they run. Of those that wait, the SDK names as
-    /// many as it has slots, beside those that run; so only the first `free` of them begin. Gives these.
-    pub(super) fn begin(
-        &mut self,
-        mut named: Vec<JobId>,
-        free: usize,
-        now: Timestamp,
-    ) -> Vec<JobId> {
-        let turn = |job: &JobId| {
-            let runs = self.running.iter().any(|it| it.job == *job);
-            let place = self.waiting.iter().position(|it| it.job == *job);
-            (!runs, place.is_none(), place)
-        };
+    /// A heartbeat that can be believed names these. Of those that wait, the SDK names as many as it has
+    /// slots, beside those that run; so only the first `slots` of all run. Gives those of which that is to
+    /// be written.
+    pub(super) fn run(&mut self, named: &Named<'_>, slots: usize, now: Timestamp) -> Vec<JobId> {
+        let is_new = |job: &JobId| named.unwritten.contains(job);
         // What an earlier run of the server handed out is not known here, and stays in its order.
-        named.sort_by_key(turn);
-        named.truncate(free);
+        let others = named.all.iter().filter(|job| !is_new(job));
+        let mut first: Vec<JobId> = others.chain(named.unwritten).copied().collect();
+        first.sort_by_key(|job| {
+            let is_held = !named.not_held.contains(job);
+            let runs = self.running.iter().any(|it| it.job == *job) || (is_held && !is_new(job));
+            let place = self.waiting.iter().position(|it| it.job == *job);
+            (!runs, place.is_none(), place, !is_held)
+        });
+        first.truncate(slots);
         for running in &mut self.running {
-            running.written |= named.contains(&running.job);
+            running.written |= first.contains(&running.job);
         }
-        for &job in &named {
+        for &job in &first {
             self.begins(job, now);
         }
-        named
+        first.retain(is_new);
+        first
     }
 
     /// Whether a job was taken from the worker that waits inside it all the same.
@@ -168,8 +184,9 @@ impl Hands {
         self.waiting.iter().any(|it| it.void && it.job == job)
     }
 
-    /// A heartbeat that can be believed names what runs. Gives the jobs that it left out too often.
-    pub(super) fn named(&mut self, named: &[JobId], now: Timestamp) -> Vec<JobId> {
+    /// A heartbeat that can be believed names what runs. Gives the jobs that it left out too often: they
+    /// are gone, and others have their places.
+    pub(super) fn left_out(&mut self, named: &[JobId], now: Timestamp) -> Vec<JobId> {
         let mut lost = Vec::new();
         for running in &mut self.running {
             if named.contains(&running.job) {
@@ -181,7 +198,24 @@ impl Hands {
                 }
             }
         }
+        for &job in &lost {
+            self.gone(job, now);
+        }
         lost
+    }
+
+    /// The worker does not work on a job any more and did not report it: what it ran instead is not known,
+    /// but that it is one job.
+    pub(super) fn gone(&mut self, job: JobId, now: Timestamp) {
+        if let Some(at) = self.running.iter().position(|it| it.job == job) {
+            self.running.swap_remove(at);
+            self.begin_next(now);
+        }
+    }
+
+    /// Jobs that were taken from the worker while they waited, and that it runs now; each is said once.
+    pub(super) fn in_the_way(&mut self) -> Vec<JobId> {
+        std::mem::take(&mut self.in_the_way)
     }
 
     /// A poll that can be believed says that nothing runs.
@@ -243,31 +277,42 @@ mod tests {
     #[test]
     fn the_end_of_one_is_the_start_of_the_next() {
         let mut hands = hands();
-        assert_eq!(hands.reported(job(1), at(1_300)), (Some(at(1_000)), None));
+        assert_eq!(hands.reported(job(1), at(1_300)), Some(at(1_000)));
         assert_eq!(hands.running(), [job(2)]);
-        assert_eq!(hands.reported(job(2), at(1_310)), (Some(at(1_300)), None));
-        assert_eq!(hands.reported(job(3), at(1_400)), (Some(at(1_310)), None));
+        assert_eq!(hands.reported(job(2), at(1_310)), Some(at(1_300)));
+        assert_eq!(hands.reported(job(3), at(1_400)), Some(at(1_310)));
         assert_eq!(hands.len(), 0);
     }
 
     #[test]
     fn what_is_reported_out_of_turn_starts_nothing() {
         let mut hands = hands();
-        assert_eq!(hands.reported(job(3), at(1_300)), (None, None));
-        assert_eq!(hands.reported(job(9), at(1_300)), (None, None));
+        assert_eq!(hands.reported(job(3), at(1_300)), None);
+        assert_eq!(hands.reported(job(9), at(1_300)), None);
         assert_eq!((hands.running(), hands.waiting()), (vec![job(1)], 1));
     }
 
     #[test]
     fn what_is_taken_away_while_it_waits_is_in_the_way_when_its_turn_comes() {
         let mut hands = hands();
-        assert!(hands.taken_away(job(1)));
-        assert!(!hands.taken_away(job(2)));
+        assert_eq!(hands.taken_away(job(2), at(1_200)), None);
+        assert_eq!(hands.in_the_way(), []);
+        assert_eq!(hands.reported(job(1), at(1_300)), Some(at(1_000)));
         assert_eq!(
-            hands.reported(job(1), at(1_300)),
-            (Some(at(1_000)), Some(job(2)))
+            (hands.in_the_way(), hands.in_the_way()),
+            (vec![job(2)], vec![])
         );
-        assert!(hands.taken_away(job(2)));
+        let told_from = |hands: &mut Hands, now| hands.taken_away(job(2), at(now));
+        assert_eq!(told_from(&mut hands, 1_300), Some(at(1_800)));
+        assert_eq!(told_from(&mut hands, 2_000), Some(at(2_000)));
+    }
+
+    #[test]
+    fn a_worker_is_not_told_to_stop_what_it_may_not_have_begun_yet() {
+        let mut hands = hands();
+        assert_eq!(hands.taken_away(job(1), at(1_001)), Some(at(1_500)));
+        assert_eq!(hands.taken_away(job(1), at(3_000)), Some(at(3_000)));
+        assert_eq!(hands.taken_away(job(9), at(1_001)), Some(at(1_001)));
     }
 
     #[test]
@@ -282,38 +327,74 @@ mod tests {
     #[test]
     fn a_job_that_heartbeats_leave_out_twice_is_lost_and_waiting_ones_are_not() {
         let mut hands = hands();
-        assert_eq!(hands.named(&[], at(5_999)), []);
-        assert_eq!(hands.named(&[], at(6_000)), []);
-        assert_eq!(hands.named(&[job(1)], at(8_000)), []);
-        assert_eq!(hands.named(&[], at(9_000)), []);
-        assert_eq!(hands.named(&[], at(10_000)), [job(1)]);
+        assert_eq!(hands.left_out(&[], at(5_999)), []);
+        assert_eq!(hands.left_out(&[], at(6_000)), []);
+        assert_eq!(hands.left_out(&[job(1)], at(8_000)), []);
+        assert_eq!(hands.left_out(&[], at(9_000)), []);
+        assert_eq!(hands.left_out(&[], at(10_000)), [job(1)]);
+        // Said once, and the next one has its place.
+        assert_eq!(hands.running(), [job(2)]);
+        assert_eq!(hands.left_out(&[job(2)], at(11_000)), []);
+    }
+
+    /// A heartbeat that names these; the store knows of `written` that they run, and holds no others than
+    /// the first nine.
+    fn run(hands: &mut Hands, named: &[u8], written: &[u8], slots: usize) -> Vec<JobId> {
+        let jobs = |all: Vec<u8>| all.into_iter().map(job).collect::<Vec<_>>();
+        let all = jobs(named.to_vec());
+        let not_held = jobs(named.iter().copied().filter(|n| *n > 9).collect());
+        let unwritten = named
+            .iter()
+            .copied()
+            .filter(|n| *n <= 9 && !written.contains(n));
+        let unwritten = jobs(unwritten.collect());
+        let named = Named {
+            all: &all,
+            not_held: &not_held,
+            unwritten: &unwritten,
+        };
+        hands.run(&named, slots, at(3_000))
     }
 
     #[test]
     fn of_the_waiting_jobs_that_a_heartbeat_names_only_as_many_begin_as_can_run() {
         let mut hands = hands();
         // One slot, which is taken by what is written to run.
-        assert_eq!(hands.begin(vec![job(2)], 0, at(3_000)), []);
+        assert_eq!(run(&mut hands, &[2, 1], &[1], 1), []);
         assert_eq!((hands.running(), hands.waiting()), (vec![job(1)], 2));
         // Its report was lost.
-        let begun = hands.begin(vec![job(3), job(2)], 1, at(3_000));
-        assert_eq!(begun, [job(2)]);
+        assert_eq!(run(&mut hands, &[3, 2], &[1], 1), [job(2)]);
         assert_eq!(
             (hands.running(), hands.waiting()),
             (vec![job(1), job(2)], 1)
         );
-        assert_eq!(hands.reported(job(2), at(3_500)), (Some(at(3_000)), None));
+        assert_eq!(hands.reported(job(2), at(3_500)), Some(at(3_000)));
     }
 
     #[test]
-    fn what_runs_begins_before_what_waits_and_what_is_not_known() {
+    fn what_runs_comes_before_what_waits_and_that_before_what_is_not_known() {
         let mut hands = hands();
         hands.reported(job(1), at(1_300));
-        let named = || vec![job(9), job(3), job(2)];
-        assert_eq!(hands.begin(named(), 1, at(1_400)), [job(2)]);
+        let named = [11, 9, 8, 3, 2];
+        assert_eq!(run(&mut hands, &named, &[8], 2), [job(2)]);
         assert_eq!(hands.unwritten(at(9_000)), []);
-        let begun = hands.begin(named(), 3, at(1_400));
-        assert_eq!(begun, [job(2), job(3), job(9)]);
+        let begun = [job(2), job(3), job(9)];
+        assert_eq!(run(&mut hands, &named, &[8], 4), begun);
+    }
+
+    #[test]
+    fn a_job_that_was_taken_away_is_in_the_way_however_its_turn_came() {
+        let mut hands = hands();
+        hands.taken_away(job(3), at(1_200));
+        // Nobody reports the first: it was stopped.
+        hands.reported(job(2), at(1_300));
+        assert_eq!(hands.in_the_way(), []);
+        let mut other = self::hands();
+        other.taken_away(job(2), at(1_200));
+        other.gone(job(1), at(2_000));
+        assert_eq!(other.in_the_way(), [job(2)]);
+        assert_eq!(run(&mut hands, &[3], &[], 1), [job(3)]);
+        assert_eq!(hands.in_the_way(), [job(3)]);
     }
 
     #[test]

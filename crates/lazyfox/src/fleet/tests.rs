@@ -29,6 +29,22 @@ fn job() -> JobId {
     JobId::new(START, [1; 16], false)
 }
 
+/// What the worker is told to stop at the start.
+fn told(fleet: &Fleet) -> Vec<JobId> {
+    fleet.tell_to_stop(&worker("w"), START).0
+}
+
+/// A heartbeat names the job, which the worker does not hold.
+fn names_unheld(fleet: &Fleet) {
+    let all = &[job()];
+    let named = Named {
+        all,
+        not_held: all,
+        unwritten: &[],
+    };
+    assert_eq!(fleet.heard(&worker("w"), &named, START), Heard::default());
+}
+
 fn enlist(fleet: &Fleet, name: &str, release: u32) {
     fleet.enlist(Enlisted {
         worker: worker(name),
@@ -99,12 +115,8 @@ fn a_worker_that_never_asks_is_killed_after_its_init_timeout() {
 fn a_worker_that_clings_to_a_job_is_killed_and_one_that_lets_go_is_not() {
     let fleet = fleet();
     fleet.must_let_go(&worker("w"), job(), at(0));
-    assert_eq!(fleet.tell_to_stop(&worker("w")), [job()]);
-    assert_eq!(
-        fleet.tell_to_stop(&worker("w")),
-        [],
-        "it asks again at once"
-    );
+    assert_eq!(told(&fleet), [job()]);
+    assert_eq!(told(&fleet), [], "it asks again at once");
     assert_eq!(duties(&fleet, &[], 9_999), []);
     let kill = Duty::Kill(worker("w"), "it did not let go of a job");
     assert_eq!(duties(&fleet, &[], 10_000), [kill]);
@@ -113,6 +125,16 @@ fn a_worker_that_clings_to_a_job_is_killed_and_one_that_lets_go_is_not() {
     fleet.must_let_go(&worker("w"), job(), at(0));
     fleet.reported(&worker("w"), job(), at(9_000));
     assert_eq!(duties(&fleet, &[], 20_000), []);
+}
+
+#[test]
+fn a_worker_is_told_to_stop_a_job_when_it_may_have_begun() {
+    let fleet = fleet();
+    let told = |ms| fleet.tell_to_stop(&worker("w"), at(ms));
+    fleet.took(&worker("w"), job(), false, at(0));
+    fleet.must_let_go(&worker("w"), job(), at(100));
+    assert_eq!(told(100), (vec![], at(500)));
+    assert_eq!(told(500), (vec![job()], Timestamp::NEVER));
 }
 
 #[test]
@@ -165,14 +187,10 @@ fn a_heartbeat_alone_makes_no_worker() {
 #[test]
 fn a_job_named_twice_without_being_held_is_to_be_stopped() {
     let fleet = fleet();
-    fleet.names_unheld(&worker("w"), &[job()], at(0));
-    assert_eq!(
-        fleet.tell_to_stop(&worker("w")),
-        [],
-        "its end may cross the heartbeat"
-    );
-    fleet.names_unheld(&worker("w"), &[job()], at(5_000));
-    assert_eq!(fleet.tell_to_stop(&worker("w")), [job()]);
+    names_unheld(&fleet);
+    assert_eq!(told(&fleet), [], "its end may cross the heartbeat");
+    names_unheld(&fleet);
+    assert_eq!(told(&fleet), [job()]);
 }
 
 #[test]

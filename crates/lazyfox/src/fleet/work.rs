@@ -5,6 +5,16 @@ use lazyfox_core::prefetch::Turn;
 use lazyfox_core::time::Timestamp;
 
 use super::Fleet;
+use super::hands::Named;
+
+/// What follows from a heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Jobs that have begun, which is to be written.
+    pub begun: Vec<JobId>,
+    /// Jobs that the worker should work on and has lost.
+    pub lost: Vec<JobId>,
+}
 
 impl Fleet {
     /// A worker got a job; `waits` behind others inside it.
@@ -18,8 +28,12 @@ impl Fleet {
     /// A worker speaks of a job before its end. True when it waited inside the worker until now.
     pub fn begins(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> bool {
         let mut state = self.state();
-        let entry = state.workers.get_mut(worker);
-        entry.is_some_and(|entry| entry.hands.begins(job, now))
+        let Some(entry) = state.workers.get_mut(worker) else {
+            return false;
+        };
+        let begins = entry.hands.begins(job, now);
+        entry.clear_the_way(now);
+        begins
     }
 
     /// A job never reached the worker.
@@ -42,32 +56,11 @@ impl Fleet {
         let Some(entry) = state.workers.get_mut(worker) else {
             return false;
         };
-        let runs = entry.hands.taken_away(job);
-        if runs {
-            entry.must_let_go(job, now);
+        let tell_at = entry.hands.taken_away(job, now);
+        if let Some(tell_at) = tell_at {
+            entry.must_let_go(job, tell_at, now);
         }
-        runs
-    }
-
-    /// A heartbeat that can be believed names jobs that the worker does not hold, at the second time:
-    /// it works for nothing, for instance because its job was cancelled while the server was away.
-    pub fn names_unheld(&self, worker: &WorkerId, jobs: &[JobId], now: Timestamp) {
-        let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else {
-            return;
-        };
-        let seen = std::mem::take(&mut entry.named_unheld);
-        for &job in jobs {
-            if entry.hands.is_void(job) {
-                // It only waits there. When its turn comes it is in the way, and the worker is told then.
-                continue;
-            }
-            if seen.contains(&job) {
-                entry.must_let_go(job, now);
-            } else {
-                entry.named_unheld.insert(job);
-            }
-        }
+        tell_at.is_some()
     }
 
     /// A worker reported a job: it does not work on it any more. Gives since when it did, where
@@ -81,13 +74,11 @@ impl Fleet {
         let mut state = self.state();
         let entry = state.workers.get_mut(worker)?;
         let turn = entry.hands.turn(job);
-        let (began_at, in_the_way) = entry.hands.reported(job, now);
+        let began_at = entry.hands.reported(job, now);
         if entry.let_go.remove(&job).is_some() {
             entry.free_since = now;
         }
-        if let Some(void) = in_the_way {
-            entry.must_let_go(void, now);
-        }
+        entry.clear_the_way(now);
         let able = entry.able();
         if !(able.keeps_to_its_slots && able.starts_beside_running) {
             // It may take another one now.
@@ -96,32 +87,21 @@ impl Fleet {
         began_at.map(|began_at| (began_at, turn))
     }
 
-    /// A heartbeat names jobs of which it is not written that they run, beside `running` of which
-    /// it is. Gives those that have begun, and that is to be written now.
-    pub fn begin(
-        &self,
-        worker: &WorkerId,
-        named: Vec<JobId>,
-        running: usize,
-        now: Timestamp,
-    ) -> Vec<JobId> {
+    /// A worker that can be believed says what it works on.
+    pub fn heard(&self, worker: &WorkerId, named: &Named<'_>, now: Timestamp) -> Heard {
         let mut state = self.state();
         let Some(entry) = state.workers.get_mut(worker) else {
-            return named;
+            return Heard {
+                begun: named.unwritten.to_vec(),
+                lost: Vec::new(),
+            };
         };
-        let free = entry.slots.saturating_sub(running);
-        entry.hands.begin(named, free, now)
-    }
-
-    /// A worker that can be believed says what it works on. Gives the jobs that it should work on
-    /// and has lost.
-    pub fn works_only_on(&self, worker: &WorkerId, named: &[JobId], now: Timestamp) -> Vec<JobId> {
-        let mut state = self.state();
-        let Some(entry) = state.workers.get_mut(worker) else {
-            return Vec::new();
-        };
-        entry.let_go_but_for(named, now);
-        entry.hands.named(named, now)
+        entry.let_go_but_for(named.all, now);
+        let lost = entry.hands.left_out(named.all, now);
+        let begun = entry.hands.run(named, entry.slots, now);
+        entry.clear_the_way(now);
+        entry.names_unheld(named.not_held, now);
+        Heard { begun, lost }
     }
 
     /// A worker that can be believed says that it works on nothing.
@@ -143,22 +123,25 @@ impl Fleet {
         begun
     }
 
-    /// The jobs that a worker has to stop and was not told of.
+    /// The jobs that a worker has to stop and was not told of, and when there will be others.
     #[must_use]
-    pub fn tell_to_stop(&self, worker: &WorkerId) -> Vec<JobId> {
+    pub fn tell_to_stop(&self, worker: &WorkerId, now: Timestamp) -> (Vec<JobId>, Timestamp) {
         let mut state = self.state();
         let Some(entry) = state.workers.get_mut(worker) else {
-            return Vec::new();
+            return (Vec::new(), Timestamp::NEVER);
         };
-        let untold = entry.let_go.iter_mut().filter(|(_, it)| !it.told);
-        let mut jobs: Vec<JobId> = untold
-            .map(|(&job, it)| {
+        let mut jobs = Vec::new();
+        let mut again_at = Timestamp::NEVER;
+        for (&job, it) in entry.let_go.iter_mut().filter(|(_, it)| !it.told) {
+            if it.tell_at <= now {
                 it.told = true;
-                job
-            })
-            .collect();
+                jobs.push(job);
+            } else {
+                again_at = again_at.min(it.tell_at);
+            }
+        }
         jobs.sort_unstable();
-        jobs
+        (jobs, again_at)
     }
 
     /// Of a worker that has ended: the jobs that it is known to have run, and whether it ended by itself.

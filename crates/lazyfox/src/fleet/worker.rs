@@ -58,6 +58,8 @@ pub(super) struct Worker {
 
 pub(super) struct LetGo {
     pub(super) since: Timestamp,
+    /// From when on it can be told.
+    pub(super) tell_at: Timestamp,
     /// Whether a job-stop poll was answered with it. The SDK asks again at once, so it is said once.
     pub(super) told: bool,
 }
@@ -127,10 +129,36 @@ impl Worker {
 
     /// It works on these jobs only.
     pub(super) fn let_go_but_for(&mut self, named: &[JobId], now: Timestamp) {
-        let before = self.let_go.len();
-        self.let_go.retain(|job, _| named.contains(job));
-        if self.let_go.len() < before {
+        let gone = self.let_go.extract_if(|job, _| !named.contains(job));
+        for (job, _) in gone {
+            self.hands.gone(job, now);
             self.free_since = now;
+        }
+    }
+
+    /// A heartbeat that can be believed names jobs that it does not hold, at the second time: it works for
+    /// nothing, for instance because its job was cancelled while the server was away.
+    pub(super) fn names_unheld(&mut self, jobs: &[JobId], now: Timestamp) {
+        let seen = std::mem::take(&mut self.named_unheld);
+        for &job in jobs {
+            if self.hands.is_void(job) {
+                // It only waits there. When its turn comes it is in the way, and the worker is told then.
+                continue;
+            }
+            if seen.contains(&job) {
+                self.must_let_go(job, now, now);
+            } else {
+                self.named_unheld.insert(job);
+            }
+        }
+    }
+
+    /// What it runs although it was taken from it while it waited is to be let go.
+    pub(super) fn clear_the_way(&mut self, now: Timestamp) {
+        for job in self.hands.in_the_way() {
+            if let Some(tell_at) = self.hands.taken_away(job, now) {
+                self.must_let_go(job, tell_at, now);
+            }
         }
     }
 
@@ -146,10 +174,11 @@ impl Worker {
         }
     }
 
-    /// It may still work on a job that it does not hold: its parked polls are to tell it.
-    pub(super) fn must_let_go(&mut self, job: JobId, now: Timestamp) {
+    /// It may still work on a job that it does not hold: its parked polls are to tell it, from then on.
+    pub(super) fn must_let_go(&mut self, job: JobId, tell_at: Timestamp, now: Timestamp) {
         self.let_go.entry(job).or_insert(LetGo {
             since: now,
+            tell_at,
             told: false,
         });
         self.calls.send_replace(());

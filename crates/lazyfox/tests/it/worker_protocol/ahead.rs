@@ -18,6 +18,8 @@ on_each_store!(
     a_job_that_two_heartbeats_leave_out_is_lost,
     what_a_heartbeat_names_beyond_the_slots_waits_inside,
     heartbeats_that_name_a_cancelled_job_inside_cost_no_worker,
+    a_cancelled_job_is_stopped_behind_one_that_is_known_to_run,
+    a_cancelled_job_is_stopped_behind_one_that_is_not_known_to_run,
 );
 
 tests!(off: super::Setup::memory().endpoint("prefetch = \"off\"");
@@ -170,7 +172,11 @@ async fn a_job_cancelled_while_it_waits_inside_costs_no_worker(s: &TestServer) {
     s.post(format!("/v2/ep/cancel/{}", ids[1]), "").await.ok();
     let mut stops = worker.park_for_stops().await;
     worker.done(&ids[0], r#"{"output":1}"#).await;
-    // Only now it can be in the way, and the worker is told.
+    // Only now it is in the way, and the worker is told when it may have begun with it.
+    s.advance(499).await;
+    s.get("/healthz").await.ok();
+    assert!(stops.is_silent(), "the SDK would not know the job yet");
+    s.advance(1).await;
     let told = stops.reply().await.ok();
     assert_eq!(told["jobsToStop"], serde_json::json!([ids[1]]));
     worker.done(&ids[1], r#"{"output":"late"}"#).await;
@@ -265,8 +271,54 @@ async fn heartbeats_that_name_a_cancelled_job_inside_cost_no_worker(s: &TestServ
         worker.ping(&[&ids[0], &ids[1]]).await;
     }
     // The SDK would cancel nothing yet, and forget that it was told.
-    worker.until_parked(1).await;
+    assert!(stops.is_silent());
     worker.done(&ids[0], r#"{"output":1}"#).await;
+    s.advance(500).await;
     let told = stops.reply().await.ok();
     assert_eq!(told["jobsToStop"], serde_json::json!([ids[1]]));
+}
+
+async fn a_cancelled_job_is_stopped_behind_one_that_is_known_to_run(s: &TestServer) {
+    two_of_five_are_stopped(s, true).await;
+}
+
+async fn a_cancelled_job_is_stopped_behind_one_that_is_not_known_to_run(s: &TestServer) {
+    two_of_five_are_stopped(s, false).await;
+}
+
+/// The SDK reports nothing of a job that it stopped, so its end is not known to be the start of the next.
+async fn two_of_five_are_stopped(s: &TestServer, hears_of_the_third: bool) {
+    let worker = s.worker("w1");
+    short_jobs(s, &worker).await;
+    let ids = submit(s, 5).await;
+    let given = worker.take_saying("job_in_progress=0").await.ok();
+    assert_eq!(ids_of(&given), ids);
+    for id in [&ids[1], &ids[3]] {
+        s.post(format!("/v2/ep/cancel/{id}"), "").await.ok();
+    }
+    worker.done(&ids[0], r#"{"output":1}"#).await;
+    s.advance(500).await;
+    let told = s.request(worker.stop_poll()).await.ok();
+    assert_eq!(told["jobsToStop"], serde_json::json!([ids[1]]));
+    if hears_of_the_third {
+        worker.ping(&[&ids[3], &ids[2]]).await;
+    }
+    worker.done(&ids[2], r#"{"output":1}"#).await;
+    worker.ping(&[&ids[3], &ids[4]]).await;
+    s.advance(500).await;
+    let told = s.request(worker.stop_poll()).await.ok();
+    assert_eq!(told["jobsToStop"], serde_json::json!([ids[3]]));
+    // None of this is held against it.
+    for _ in 0..3 {
+        s.advance(5_000).await;
+        worker.ping(&[&ids[4]]).await;
+    }
+    worker.done(&ids[4], r#"{"output":1}"#).await;
+    s.expect(&ids[4], "COMPLETED").await;
+    let workers = s.get("/v2/ep/workers").await.ok();
+    assert_eq!(
+        workers["workers"][0]["jobs"],
+        serde_json::json!([]),
+        "{workers}"
+    );
 }
