@@ -3,6 +3,8 @@
 
 #[path = "../crash/http.rs"]
 mod http;
+#[path = "../sdk/port.rs"]
+mod port;
 #[path = "../sdk/process.rs"]
 mod process;
 #[path = "../crash/server.rs"]

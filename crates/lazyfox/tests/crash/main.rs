@@ -4,6 +4,8 @@
 //! Clients and workers are simulated over HTTP, so nothing but the binary and `python3` is needed. Nothing
 //! here sleeps: whoever finds the server gone waits to be told that it is back.
 
+#[path = "../sdk/port.rs"]
+mod port;
 #[path = "../sdk/process.rs"]
 mod process;
 

@@ -2,11 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::{Answer, request};
-use crate::process;
+use crate::{port, process};
 
 /// The bound on every wait: far more than anything here takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -38,7 +36,7 @@ impl Home {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let home = Self {
             dir,
-            port: free_port(),
+            port: port::free(),
         };
         home.configure(config);
         home
@@ -259,20 +257,6 @@ impl Drop for Server<'_> {
         let _ = self.child.wait();
         for pid in self.home.workers() {
             process::signal(pid, Signal::KILL);
-        }
-    }
-}
-
-/// A port that stays free while a server is away: below those that the kernel gives to outgoing
-/// connections, one of which might else take it.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = std::process::id() * 37;
-    loop {
-        let offset = start + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 12_000 + u16::try_from(offset % 18_000).expect("it is below 18000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
         }
     }
 }

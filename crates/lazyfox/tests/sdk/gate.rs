@@ -90,6 +90,10 @@ impl Arrival {
         }
     }
 
+    pub(crate) fn job(&self) -> &str {
+        self.text("job")
+    }
+
     pub(crate) fn worker(&self) -> &str {
         self.text("worker")
     }

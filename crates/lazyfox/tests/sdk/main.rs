@@ -6,6 +6,7 @@
 
 mod gate;
 mod http;
+mod port;
 mod process;
 mod sdk;
 mod server;
@@ -13,6 +14,7 @@ mod server;
 mod clients;
 mod dev;
 mod faults;
+mod fleet;
 mod webhooks;
 mod workers;
 

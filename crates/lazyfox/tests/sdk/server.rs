@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -12,9 +12,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::http::{Answer, request};
-use crate::{process, sdk};
+use crate::{port, process};
 
+pub(crate) mod endpoint;
 pub(crate) mod permit;
+
+pub(crate) use self::endpoint::Endpoint;
 
 /// The bound on every wait: far more than a cold worker on a busy machine takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -25,82 +28,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Every worker of a test carries this variable, whatever it does to its process group.
 pub(crate) const MARK: &str = "LAZYFOX_TEST_SERVER";
 
-/// An endpoint of the configuration file.
-pub(crate) struct Endpoint {
-    id: &'static str,
-    command: [String; 2],
-    env: Vec<(&'static str, String)>,
-    settings: Vec<(&'static str, u64)>,
-}
-
-impl Endpoint {
-    /// An endpoint with at most one worker, which runs a file of `handlers` with this SDK version.
-    pub(crate) fn new(id: &'static str, version: &str, handler: &str) -> Self {
-        let handler = sdk::file(&format!("handlers/{handler}"));
-        Self {
-            id,
-            command: [sdk::python(version), handler],
-            env: vec![],
-            settings: vec![],
-        }
-    }
-
-    /// Adds a variable to the worker's environment.
-    pub(crate) fn env(mut self, name: &'static str, value: &str) -> Self {
-        self.env.push((name, value.to_owned()));
-        self
-    }
-
-    /// Sets a number of the endpoint's configuration.
-    pub(crate) fn set(mut self, name: &'static str, value: u64) -> Self {
-        self.settings.retain(|(known, _)| *known != name);
-        self.settings.push((name, value));
-        self
-    }
-
-    fn toml(&self, home: &Path, mark: &str) -> String {
-        let home = home.to_str().expect("the temporary folder's path is UTF-8");
-        let mut env = vec![
-            (MARK, mark.to_owned()),
-            // A credential in ~/.runpod would replace the one that the server gives its worker.
-            ("HOME", home.to_owned()),
-            // The checkout stays as it is.
-            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
-            // The SDK's own checks want the Internet, 4 GB and a tenth of the disk.
-            ("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true".to_owned()),
-            ("RUNPOD_SKIP_GPU_CHECK", "true".to_owned()),
-            // The default is DEBUG, which would push everything of interest out of a log's tail.
-            ("RUNPOD_LOG_LEVEL", "INFO".to_owned()),
-        ];
-        env.extend(self.env.iter().cloned());
-        let env: Vec<String> = env
-            .iter()
-            .map(|(name, value)| format!("{name} = {}", quoted(value)))
-            .collect();
-
-        let mut text = format!(
-            "[endpoints.{}]\ncommand = [{}, {}]\nworking_dir = {}\nenv = {{ {} }}\nworkers_min = 0\n",
-            self.id,
-            quoted(&self.command[0]),
-            quoted(&self.command[1]),
-            quoted(home),
-            env.join(", "),
-        );
-        if !self.settings.iter().any(|(name, _)| *name == "workers_max") {
-            text.push_str("workers_max = 1\n");
-        }
-        for (name, value) in &self.settings {
-            text.push_str(&format!("{name} = {value}\n"));
-        }
-        text
-    }
-}
-
 /// A running server; dropping it stops it and makes sure that no worker is left.
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    mark: String,
     dir: TempDir,
     _permit: permit::Permit,
 }
@@ -110,61 +41,90 @@ impl Server {
     pub(crate) fn start(endpoints: &[Endpoint]) -> Self {
         let permit = permit::take();
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mark = dir
-            .path()
-            .to_str()
-            .expect("the temporary folder's path is UTF-8")
-            .to_owned();
-        let config = dir.path().join("lazyfox.toml");
-        let mut text = "[server]\nauth = \"none\"\nwebhook_allow = [\"127.0.0.0/8\"]\n".to_owned();
-        for endpoint in endpoints {
-            let home = dir.path().join(endpoint.id);
-            fs::create_dir(&home).expect("a folder for the endpoint");
-            text.push_str(&endpoint.toml(&home, &mark));
-        }
-        fs::write(&config, text).expect("the configuration is written");
-
-        let log = fs::File::create(dir.path().join("server.log")).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_lazyfox"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
-            .arg(&config)
-            .arg("--data")
-            .arg(dir.path().join("data"))
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the server starts");
+        let port = port::free();
+        let child = serve(dir.path(), port, endpoints);
         // From here on a panic stops the child as well.
         let mut server = Self {
             child,
-            port: 0,
-            mark,
+            port,
             dir,
             _permit: permit,
         };
-        server.port = server.ready();
+        server.until_ready();
         server
     }
 
-    /// Reads the announcement of the address.
-    fn ready(&mut self) -> u16 {
+    /// Waits for the announcement of the address.
+    fn until_ready(&mut self) {
         let stdout = self.child.stdout.take().expect("stdout is piped");
         let (send, receive) = mpsc::channel();
         // A thread of its own, because the pipe must be drained for as long as the server lives.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(port) = line.strip_prefix("ready on http://127.0.0.1:") {
+                if line.starts_with("ready on ") {
                     // The receiver is gone only when the test has failed already.
-                    let _ = send.send(port.trim().parse::<u16>());
+                    let _ = send.send(line);
                 }
             }
         });
-        let port = receive
+        let line = receive
             .recv_timeout(DEADLINE)
             .expect("the server says that it is ready");
-        port.expect("the announced port is a number")
+        assert_eq!(line, format!("ready on http://127.0.0.1:{}", self.port));
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id fits")
+    }
+
+    /// Kills the server, and nobody else.
+    pub(crate) fn kill(&mut self) {
+        process::signal(self.pid(), Signal::KILL);
+        self.child.wait().expect("the server is our child");
+    }
+
+    /// Asks the server to stop, as a service manager does.
+    pub(crate) fn ask_to_stop(&self) {
+        process::signal(self.pid(), Signal::TERM);
+    }
+
+    /// Waits until the server has stopped by itself.
+    pub(crate) fn stopped(&mut self) {
+        assert!(
+            process::ended(self.pid(), STOP_DEADLINE),
+            "it does not stop"
+        );
+        let status = self.child.wait().expect("the server is our child");
+        assert!(status.success(), "{status}");
+    }
+
+    /// Starts the server once more, where it was.
+    pub(crate) fn start_again(&mut self, endpoints: &[Endpoint]) {
+        self.child = serve(self.dir.path(), self.port, endpoints);
+        self.until_ready();
+    }
+
+    /// Lets the server read another configuration, by the command for that.
+    pub(crate) fn reload(&self, endpoints: &[Endpoint]) {
+        configure(self.dir.path(), endpoints);
+        let done = Command::new(env!("CARGO_BIN_EXE_lazyfox"))
+            .args(["reload", "--url"])
+            .arg(format!("http://127.0.0.1:{}", self.port))
+            .current_dir(self.dir.path())
+            .output()
+            .expect("the command runs");
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// A file in the folder where the endpoint's handler finds its own.
+    pub(crate) fn file(&self, endpoint: &str, name: &str) -> PathBuf {
+        self.dir.path().join(endpoint).join(name)
+    }
+
+    /// What a worker that still runs has written.
+    pub(crate) fn log_of(&self, worker: &str) -> String {
+        let home = self.dir.path().join("data/workers").join(worker);
+        fs::read_to_string(home.join("output.log")).expect("the worker has a log")
     }
 
     /// The base URL of the job API.
@@ -276,9 +236,27 @@ impl Server {
         }
     }
 
+    /// The endpoint's workers, as the API lists them.
+    pub(crate) fn workers(&self, endpoint: &str) -> Value {
+        self.call("GET", &format!("{endpoint}/workers"), &Value::Null)
+    }
+
+    /// Waits until the list of workers is as wanted.
+    pub(crate) fn until_workers(&self, endpoint: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let workers = self.workers(endpoint);
+            if wanted(&workers) {
+                return workers;
+            }
+            assert!(started.elapsed() < DEADLINE, "not as wanted: {workers}");
+            pause();
+        }
+    }
+
     /// Asks the server to stop as a user does, and waits for it.
     fn stop(&mut self) -> Result<(), String> {
-        let pid = i32::try_from(self.child.id()).map_err(|error| error.to_string())?;
+        let pid = self.pid();
         process::signal(pid, Signal::TERM);
         let in_time = process::ended(pid, STOP_DEADLINE);
         if !in_time {
@@ -287,7 +265,7 @@ impl Server {
         let status = self.child.wait().map_err(|error| error.to_string())?;
 
         // Whatever happened, the next test must not find this one's workers running.
-        let mut left = process::with_variable(&format!("{MARK}={}", self.mark));
+        let mut left = process::with_variable(&format!("{MARK}={}", mark(self.dir.path())));
         // A process that was killed a moment ago may still be on its way out.
         left.retain(|pid| !process::ended(*pid, Duration::from_secs(2)));
         for pid in &left {
@@ -322,6 +300,50 @@ impl Drop for Server {
     }
 }
 
+/// Between two looks at what nothing signals: whoever is looked at may need the core.
+pub(crate) fn pause() {
+    std::thread::park_timeout(Duration::from_millis(20));
+}
+
+/// Writes the configuration, and makes a folder for each endpoint.
+fn configure(dir: &Path, endpoints: &[Endpoint]) {
+    let mut text = "[server]\nauth = \"none\"\nwebhook_allow = [\"127.0.0.0/8\"]\n".to_owned();
+    for endpoint in endpoints {
+        let home = dir.join(endpoint.id());
+        fs::create_dir_all(&home).expect("a folder for the endpoint");
+        text.push_str(&endpoint.toml(&home, mark(dir)));
+    }
+    fs::write(dir.join("lazyfox.toml"), text).expect("the configuration is written");
+}
+
+/// Starts a server in a folder.
+fn serve(dir: &Path, port: u16, endpoints: &[Endpoint]) -> Child {
+    configure(dir, endpoints);
+    let log = dir.join("server.log");
+    let log = fs::File::options().create(true).append(true).open(log);
+    Command::new(env!("CARGO_BIN_EXE_lazyfox"))
+        .args([
+            "serve",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--config",
+        ])
+        .arg(dir.join("lazyfox.toml"))
+        .arg("--data")
+        .arg(dir.join("data"))
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.expect("a log file"))
+        .spawn()
+        .expect("the server starts")
+}
+
+/// What is in the environment of every worker of a server.
+fn mark(dir: &Path) -> &str {
+    dir.to_str().expect("the temporary folder's path is UTF-8")
+}
+
 /// Whether the job has ended.
 pub(crate) fn is_final(state: &Value) -> bool {
     match state["status"].as_str() {
@@ -329,11 +351,6 @@ pub(crate) fn is_final(state: &Value) -> bool {
         Some("COMPLETED" | "FAILED" | "CANCELLED" | "TIMED_OUT") => true,
         _ => panic!("not a status: {state}"),
     }
-}
-
-/// A TOML basic string: for paths and words its escapes are those of JSON.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 /// The ends of all logs, the server's and the workers', for the reader of a failure.
