@@ -13,6 +13,9 @@ use crate::limits;
 /// turns out slow, and cannot be had back.
 const FILL_US: f64 = 1_500_000.0;
 
+/// Most jobs that go ahead in one answer.
+const AT_ONCE: usize = limits::PREFETCH_MAX as usize;
+
 /// How many observations count: what is older than so many has faded.
 const MEMORY: u32 = 64;
 
@@ -125,7 +128,8 @@ impl Pace {
 #[must_use]
 pub fn extra(pace: &Pace, free: usize, most: usize) -> usize {
     let per_slot = pace.behind_one().min(most.saturating_sub(1));
-    free.saturating_mul(per_slot)
+    // One commit writes all of them, and nobody else gets them.
+    free.saturating_mul(per_slot).min(AT_ONCE)
 }
 
 #[cfg(test)]
@@ -183,6 +187,11 @@ mod tests {
     fn four_slots_are_given_four_times_as_many() {
         let pace = pace(0, [10_000; 300]);
         assert_eq!(extra(&pace, 4, MOST), 4 * extra(&pace, 1, MOST));
+    }
+
+    #[test]
+    fn one_answer_has_an_end() {
+        assert_eq!(extra(&pace(0, [1000; 500]), 100, MOST), AT_ONCE);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Event, Status};
 use lazyfox_core::limits;
+use lazyfox_core::scale::Scaler;
 use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::{Bounds, Traffic};
 use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError};
@@ -121,7 +122,8 @@ impl App {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more worker of the endpoint could be started now.
+    /// Whether one more worker of the endpoint may come if a job waits for a while. A scaler that counts
+    /// jobs has started all that it wants.
     #[must_use]
     pub fn could_start(&self, endpoint: &EndpointId) -> bool {
         let Some(settings) = self.endpoint(endpoint).filter(|it| it.run.is_some()) else {
@@ -133,7 +135,10 @@ impl App {
             .standing(endpoint)
             .is_some_and(|it| it.throttled > 0);
         let workers = self.fleet.managed_of(endpoint);
-        starts.failed_in_a_row == 0 && !throttled && workers < settings.scale.workers_max
+        matches!(settings.scale.scaler, Scaler::QueueDelay { .. })
+            && starts.failed_in_a_row == 0
+            && !throttled
+            && workers < settings.scale.workers_max
     }
 
     /// Whether the server is being stopped: no new jobs, no new waits.

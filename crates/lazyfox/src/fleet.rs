@@ -10,7 +10,7 @@ mod view;
 mod work;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lazyfox_core::id::{EndpointId, WorkerId};
@@ -19,6 +19,7 @@ use lazyfox_core::sdk::{Abilities, Runtime};
 use lazyfox_core::time::Timestamp;
 use tokio::sync::watch;
 
+use self::hands::Hands;
 pub use self::hands::Named;
 pub use self::line::Gone;
 use self::line::Line;
@@ -83,6 +84,8 @@ pub struct Left {
     pub never_asked: bool,
     /// The release that it ran.
     pub release: Release,
+    /// When it was started.
+    pub started_at: Timestamp,
     /// Why it was to go, if it was.
     pub retired: Option<String>,
 }
@@ -110,13 +113,14 @@ impl Fleet {
         entry.enlist(new);
     }
 
-    /// The provider has found a worker that an earlier run of this server started. It asked for work
-    /// then, so it is not starting now.
-    pub fn adopt(&self, found: Enlisted, now: Timestamp) {
+    /// The provider has found a worker that an earlier run of this server started. One that is `young`
+    /// may be starting still; any other has asked for work then.
+    pub fn adopt(&self, found: Enlisted, young: bool, now: Timestamp) {
         let mut state = self.state();
         let entry = state.entry(&found.endpoint, &found.worker, now);
         entry.enlist(found);
-        entry.first_poll_at = Some(now);
+        entry.found = true;
+        entry.first_poll_at = (!young).then_some(now);
         entry.last_poll_at = now;
     }
 
@@ -151,6 +155,7 @@ impl Fleet {
             entry.retired = None;
             entry.unhealthy = None;
             entry.let_go.clear();
+            entry.hands = Hands::default();
         }
         entry.last_poll_at = now;
         entry.last_seen_at = now;
@@ -160,14 +165,15 @@ impl Fleet {
         }
         entry.first_poll_at = Some(now);
         entry.free_since = now;
-        let (managed, release) = (entry.managed, entry.release);
+        let (managed, release, found) = (entry.managed, entry.release, entry.found);
         let took_ms = now.ms_since(entry.started_at);
         let line = state.line(endpoint);
         // An old worker that is found again says nothing about the starts of today.
         if !managed || release == line.release {
-            line.ready(managed.then_some(took_ms));
+            line.ready((managed && !found).then_some(took_ms));
         }
-        Some(took_ms)
+        // When a worker that was found again became ready is not known.
+        (!found).then_some(took_ms)
     }
 
     /// A worker sends a sign of life. One that is not known stays so: the SDK's heartbeat outlives its
@@ -260,7 +266,7 @@ impl Fleet {
         let entry = state.workers.remove(&end.worker)?;
         // Its open polls, if any, find no worker and end.
         entry.calls.send_replace(());
-        let ready_ms = entry.first_poll_at.map(|at| at.ms_since(entry.started_at));
+        let ready_ms = entry.ready_ms();
         let why_stopped = entry.retired.map(|retired| retired.why);
         state.line(&entry.endpoint).went(Gone {
             worker: end.worker.clone(),
@@ -276,6 +282,7 @@ impl Fleet {
         Some(Left {
             never_asked: entry.first_poll_at.is_none(),
             release: entry.release,
+            started_at: entry.started_at,
             retired: why_stopped,
         })
     }
@@ -300,7 +307,7 @@ impl Fleet {
     /// The endpoint's workers as the plan sees them; `holders` are those that hold jobs. Workers that
     /// somebody else runs are not in it: nobody here could stop them, and whether they stay is not known.
     #[must_use]
-    pub fn members(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Vec<Member> {
+    pub fn members(&self, endpoint: &EndpointId, holders: &HashSet<WorkerId>) -> Vec<Member> {
         let state = self.state();
         let release = state.lines.get(endpoint).map(|line| line.release);
         let mut members: Vec<Member> = state
@@ -330,7 +337,7 @@ impl Fleet {
     /// What to do about workers that should go. Each thing is said once. `holders` hold jobs.
     pub fn duties(
         &self,
-        holders: &[WorkerId],
+        holders: &HashSet<WorkerId>,
         init_timeout_ms: impl Fn(&EndpointId) -> u64,
         grace: Grace,
         now: Timestamp,
@@ -348,9 +355,14 @@ impl Fleet {
                 duties.extend(entry.duty(worker, holders.contains(worker), limit_ms, grace, now));
             } else {
                 // Nobody here can end it. Its version may be one that never says that it let go.
-                entry
-                    .let_go
-                    .retain(|_, it| now.ms_since(it.since) < grace.release_ms);
+                let Worker { let_go, hands, .. } = entry;
+                let_go.retain(|&job, it| {
+                    let clings = now.ms_since(it.since) < grace.release_ms;
+                    if !clings {
+                        hands.gone(job, now);
+                    }
+                    clings
+                });
             }
         }
         duties

@@ -244,41 +244,35 @@ async fn take_up_changes(app: &App) -> Result<()> {
 
 /// A worker of an earlier run goes on, if there is still a use for it.
 async fn take_over(app: &App, provider: &dyn Provider, found: Found) {
-    let Found {
-        worker,
-        endpoint,
-        started_at,
-        release,
-        gpus,
-    } = found;
-    let wanted = app.endpoint(&endpoint).is_some_and(|it| it.run.is_some());
-    if wanted && app.config.keep_workers {
+    let settings = app.endpoint(&found.endpoint).filter(|it| it.run.is_some());
+    let goes_on = settings.is_some() && app.config.keep_workers;
+    let (worker, endpoint) = (found.worker.clone(), found.endpoint.clone());
+    let age_ms = app.now().ms_since(found.started_at);
+    let young = settings.is_some_and(|it| age_ms < it.init_timeout_ms);
+    let found = Enlisted {
+        worker: found.worker,
+        endpoint: found.endpoint,
+        release: found.release,
+        gpus: found.gpus,
+        started_at: found.started_at,
+        why: "an earlier run of the server started it".to_owned(),
+        preparing: false,
+    };
+    app.fleet.adopt(found, young, app.now());
+    if goes_on {
         tracing::info!(worker.id = %worker, "found a worker of an earlier run");
-        app.logs.system(
-            &endpoint,
-            &worker,
-            "found again by a server that was started anew",
-        );
-        let found = Enlisted {
-            worker,
-            endpoint,
-            release,
-            gpus,
-            started_at,
-            why: "an earlier run of the server started it".to_owned(),
-            preparing: false,
-        };
-        app.fleet.adopt(found, app.now());
-    } else {
-        tracing::info!(worker.id = %worker, "ending a worker of an earlier run");
-        app.logs.system(
-            &endpoint,
-            &worker,
-            "killing: it is of an earlier run of the server",
-        );
-        app.evict(&worker).await;
-        provider.stop(&worker, Stop::Now);
+        let text = "found again by a server that was started anew";
+        app.logs.system(&endpoint, &worker, text);
+        return;
     }
+    tracing::info!(worker.id = %worker, "ending a worker of an earlier run");
+    let text = "killing: it is of an earlier run of the server";
+    app.logs.system(&endpoint, &worker, text);
+    // Known until it is gone: it has its place, and its GPUs, until then.
+    app.fleet
+        .retire(&worker, "it is of an earlier run of the server");
+    app.evict(&worker).await;
+    provider.stop(&worker, Stop::Now);
 }
 
 /// Workers that go on hold the jobs that they held.

@@ -1,5 +1,6 @@
 //! `/health` of an endpoint; `/healthz` and `/readyz` of the server.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -26,7 +27,7 @@ pub(super) async fn health(
     let survey = surveys
         .into_iter()
         .find(|survey| survey.endpoint == endpoint);
-    let holders: Vec<WorkerId> = survey.iter().flat_map(Survey::workers).collect();
+    let holders: HashSet<WorkerId> = survey.iter().flat_map(Survey::workers).collect();
     let count = app.fleet.headcount(&endpoint, &holders);
 
     let mut workers = Object::new();

@@ -174,7 +174,8 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
             let message = "the server is shutting down, ask again in 5 seconds";
             return Err(ApiError::new(Code::WorkerRefused, message));
         }
-        let can_start = || app.could_start(&speaker.endpoint);
+        let able = app.fleet.abilities(worker);
+        let can_start = !able.starts_beside_running && app.could_start(&speaker.endpoint);
         let prefetch = speaker.settings.prefetch;
         let Some(offer) = app.fleet.offer(&poll, asked, prefetch, can_start) else {
             // The wake-up that brought us here is for one that may take the job.

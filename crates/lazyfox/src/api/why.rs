@@ -1,5 +1,6 @@
 //! Why does my job wait?
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -79,7 +80,7 @@ async fn facts(
 ) -> ApiResult<Facts> {
     let surveys = app.store.survey().await?;
     let survey = surveys.iter().find(|survey| survey.endpoint == *endpoint);
-    let holders: Vec<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
+    let holders: HashSet<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
     let outlook = app.fleet.outlook(endpoint, &holders);
     let standing = app.decisions.standing(endpoint);
     let (starts, last) = app.fleet.starts(endpoint);

@@ -1,5 +1,6 @@
 //! A handler that was edited takes effect at once.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -44,7 +45,7 @@ fn retire(app: &App, endpoint: &EndpointId, outdated: &mut Vec<WorkerId>) {
     if outdated.is_empty() {
         return;
     }
-    let members = app.fleet.members(endpoint, &[]);
+    let members = app.fleet.members(endpoint, &HashSet::new());
     outdated.retain(|worker| {
         let member = members.iter().find(|member| member.worker == *worker);
         let starting = member.is_some_and(|it| it.phase == Phase::Starting);

@@ -64,7 +64,6 @@ struct Waiting {
 impl Hands {
     /// A job was handed out; `waits` behind others inside the worker.
     pub(super) fn given(&mut self, job: JobId, waits: bool, now: Timestamp) {
-        self.forget(job);
         if waits {
             self.waiting.push_back(Waiting {
                 job,

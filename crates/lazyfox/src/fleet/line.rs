@@ -24,8 +24,6 @@ pub(super) struct Line {
     pub(super) last_failure: Option<String>,
     pub(super) pace: Pace,
     pub(super) start_ms: Option<u64>,
-    /// Polls for work that are open now, of all its workers.
-    pub(super) open_polls: usize,
     pub(super) gone: VecDeque<Gone>,
 }
 
@@ -63,9 +61,13 @@ impl Line {
         }
     }
 
-    pub(super) fn failed(&mut self, why: String, now: Timestamp) -> u32 {
-        self.starts.failed_in_a_row += 1;
-        self.starts.last_failed_at = Some(now);
+    /// A start that was made at this time failed. Those that were made before another one failed say
+    /// nothing that it did not say.
+    pub(super) fn failed(&mut self, started_at: Timestamp, why: String, now: Timestamp) -> u32 {
+        if self.starts.last_failed_at.is_none_or(|at| started_at > at) {
+            self.starts.failed_in_a_row += 1;
+            self.starts.last_failed_at = Some(now);
+        }
         self.last_failure = Some(why);
         self.starts.failed_in_a_row
     }
@@ -93,6 +95,7 @@ impl Fleet {
         &self,
         endpoint: &EndpointId,
         release: Release,
+        started_at: Timestamp,
         why: String,
         now: Timestamp,
     ) -> u32 {
@@ -100,7 +103,7 @@ impl Fleet {
         let line = state.line(endpoint);
         // What became of the release before is no reason to hold this one off.
         if release == line.release {
-            line.failed(why, now)
+            line.failed(started_at, why, now)
         } else {
             line.starts.failed_in_a_row
         }
@@ -124,7 +127,6 @@ impl Fleet {
         *line = Line {
             release,
             gone: std::mem::take(&mut line.gone),
-            open_polls: line.open_polls,
             ..Line::default()
         };
         true

@@ -47,7 +47,6 @@ impl Fleet {
             entry.open_polls += 1;
             entry.slots = entry.slots.max(asked);
         }
-        state.line(endpoint).open_polls += 1;
         OpenPoll {
             fleet: self,
             endpoint,
@@ -73,15 +72,20 @@ impl Fleet {
         poll: &OpenPoll<'_>,
         asked: Asked,
         prefetch: Prefetch,
-        others_can_start: impl FnOnce() -> bool,
+        others_can_start: bool,
     ) -> Option<Offer> {
         let state = self.state();
         let entry = state.workers.get(poll.worker)?;
         let line = state.lines.get(poll.endpoint)?;
         let able = entry.able();
-        let others_idle = line.open_polls > entry.open_polls;
+        let others_idle = || {
+            let others = state.workers.iter().filter(|(id, _)| *id != poll.worker);
+            others
+                .into_iter()
+                .any(|(_, it)| it.waits_for_work_of(poll.endpoint))
+        };
         let held = entry.hands.len();
-        if held > 0 && !able.starts_beside_running && (others_idle || others_can_start()) {
+        if held > 0 && !able.starts_beside_running && (others_can_start || others_idle()) {
             return None;
         }
         let mut count = asked.count;
@@ -99,7 +103,7 @@ impl Fleet {
             Prefetch::Auto => usize::MAX,
             Prefetch::Jobs(most) => usize::try_from(most).unwrap_or(usize::MAX),
         };
-        let extra = if able.takes_more && !others_idle && entry.hands.waiting() == 0 {
+        let extra = if able.takes_more && entry.hands.waiting() == 0 && !others_idle() {
             prefetch::extra(&line.pace, count, most)
         } else {
             0
@@ -109,6 +113,14 @@ impl Fleet {
 }
 
 impl Worker {
+    /// Whether it would take a job of the endpoint now.
+    fn waits_for_work_of(&self, endpoint: &EndpointId) -> bool {
+        self.endpoint == *endpoint
+            && self.open_polls > 0
+            && self.hands.len() == 0
+            && self.retired.is_none()
+    }
+
     pub(super) fn able(&self) -> Abilities {
         Abilities::of(self.runtime)
     }
@@ -130,7 +142,5 @@ impl Drop for OpenPoll<'_> {
         if let Some(entry) = state.workers.get_mut(self.worker) {
             entry.open_polls = entry.open_polls.saturating_sub(1);
         }
-        let line = state.line(self.endpoint);
-        line.open_polls = line.open_polls.saturating_sub(1);
     }
 }

@@ -76,7 +76,12 @@ fn fleet() -> Fleet {
 }
 
 fn duties(fleet: &Fleet, holders: &[WorkerId], ms: u64) -> Vec<Duty> {
-    fleet.duties(holders, |_| 60_000, GRACE, at(ms))
+    fleet.duties(
+        &holders.iter().cloned().collect(),
+        |_| 60_000,
+        GRACE,
+        at(ms),
+    )
 }
 
 #[test]
@@ -152,11 +157,11 @@ fn a_retired_worker_is_asked_to_stop_when_it_holds_nothing_and_then_killed() {
 fn workers_of_others_are_not_in_the_plan_and_nobody_tries_to_stop_them() {
     let fleet = fleet();
     fleet.polled(&endpoint(), &worker("stranger"), None, START);
-    let members = fleet.members(&endpoint(), &[]);
+    let members = fleet.members(&endpoint(), &[].into());
     assert_eq!(members.len(), 1);
     assert_eq!(members[0].worker, worker("w"));
     assert_eq!(
-        fleet.headcount(&endpoint(), &[]).idle,
+        fleet.headcount(&endpoint(), &[].into()).idle,
         2,
         "but /health shows it"
     );
@@ -196,15 +201,18 @@ fn a_job_named_twice_without_being_held_is_to_be_stopped() {
 #[test]
 fn failed_starts_hold_the_next_one_off_until_a_worker_asks_for_work() {
     let fleet = Fleet::default();
-    let fail =
-        |release| fleet.start_failed(&endpoint(), Release(release), "boom".to_owned(), at(7));
-    assert_eq!((fail(0), fail(0)), (1, 2));
+    let fail = |release, started_ms, ms| {
+        let why = "boom".to_owned();
+        fleet.start_failed(&endpoint(), Release(release), at(started_ms), why, at(ms))
+    };
+    assert_eq!((fail(0, 0, 5), fail(0, 6, 7)), (1, 2));
     let failed = Starts {
         failed_in_a_row: 2,
         last_failed_at: Some(at(7)),
     };
     assert_eq!(fleet.starts(&endpoint()), (failed, Some("boom".to_owned())));
-    assert_eq!(fail(4), 2, "what an older release did is no reason");
+    assert_eq!(fail(4, 8, 9), 2, "what an older release did is no reason");
+    assert_eq!(fail(0, 7, 9), 2, "ten that fail at once are one failure");
     fleet.polled(&endpoint(), &worker("w"), None, START);
     assert_eq!(fleet.starts(&endpoint()), (Starts::default(), None));
 }
@@ -212,12 +220,12 @@ fn failed_starts_hold_the_next_one_off_until_a_worker_asks_for_work() {
 #[test]
 fn a_new_release_begins_without_failures_and_makes_workers_outdated() {
     let fleet = fleet();
-    fleet.start_failed(&endpoint(), Release(0), "boom".to_owned(), START);
+    fleet.start_failed(&endpoint(), Release(0), START, "boom".to_owned(), START);
     assert!(fleet.release(&endpoint(), Release(2)));
     assert!(!fleet.release(&endpoint(), Release(2)));
     assert_eq!(fleet.starts(&endpoint()), (Starts::default(), None));
     enlist(&fleet, "x", 2);
-    let members = fleet.members(&endpoint(), &[]);
+    let members = fleet.members(&endpoint(), &[].into());
     let outdated: Vec<bool> = members.iter().map(|member| member.outdated).collect();
     assert_eq!(outdated, [true, false]);
 }
@@ -263,7 +271,7 @@ fn offer(fleet: &Fleet, name: &str, asked: usize, single: bool) -> Option<(usize
         count: asked,
         single,
     };
-    let offer = fleet.offer(&poll, asked, Prefetch::Auto, || true)?;
+    let offer = fleet.offer(&poll, asked, Prefetch::Auto, true)?;
     Some((offer.count, offer.extra))
 }
 
@@ -350,7 +358,7 @@ fn versions_that_take_too_much_are_kept_to_their_slots() {
                 single: false,
             },
             Prefetch::Auto,
-            || false,
+            false,
         );
         assert_eq!(again.map(|it| (it.count, it.extra)), expected, "{version}");
     }
@@ -374,6 +382,25 @@ fn versions_that_take_too_much_are_kept_to_their_slots() {
 }
 
 #[test]
+fn two_busy_workers_of_such_a_version_do_not_wait_for_each_other() {
+    let fleet = fleet_of("1.7.7");
+    fleet.polled(&endpoint(), &worker("x"), None, START);
+    fleet.took(&worker("w"), numbered(1), false, START);
+    fleet.took(&worker("x"), numbered(2), false, START);
+    let (ep, w, x) = (endpoint(), worker("w"), worker("x"));
+    let poll = fleet.open_poll(&ep, &w, 1);
+    let _other = fleet.open_poll(&ep, &x, 1);
+    let asked = Asked {
+        count: 1,
+        single: true,
+    };
+    let offer = |others| fleet.offer(&poll, asked, Prefetch::Auto, others);
+    assert!(offer(false).is_some());
+    fleet.reported(&x, numbered(2), START);
+    assert_eq!(offer(false), None, "the other one is idle");
+}
+
+#[test]
 fn a_version_whose_new_jobs_wait_for_old_ones_gets_none_while_others_can_have_them() {
     let fleet = fleet_of("1.7.7");
     fleet.took(&worker("w"), numbered(1), false, START);
@@ -388,9 +415,5 @@ fn a_version_whose_new_jobs_wait_for_old_ones_gets_none_while_others_can_have_th
         count: 1,
         single: true,
     };
-    assert!(
-        fleet
-            .offer(&poll, asked, Prefetch::Auto, || false)
-            .is_some()
-    );
+    assert!(fleet.offer(&poll, asked, Prefetch::Auto, false).is_some());
 }

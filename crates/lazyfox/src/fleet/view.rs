@@ -129,7 +129,7 @@ impl State {
 impl Fleet {
     /// How many workers are in which condition.
     #[must_use]
-    pub fn headcount(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Headcount {
+    pub fn headcount(&self, endpoint: &EndpointId, holders: &HashSet<WorkerId>) -> Headcount {
         let mut count = Headcount::default();
         let state = self.state();
         for (worker, entry) in &state.workers {
@@ -177,7 +177,7 @@ impl Fleet {
                     waiting: entry.hands.waiting(),
                     started_at: entry.started_at,
                     why_started: entry.why.clone(),
-                    ready_ms: entry.first_poll_at.map(|at| at.ms_since(entry.started_at)),
+                    ready_ms: entry.ready_ms(),
                     step: entry.preparing.clone().filter(|step| !step.is_empty()),
                     note: entry.unhealthy.clone().or(retired),
                 }
@@ -199,7 +199,7 @@ impl Fleet {
 
     /// What a waiting job has to know of the endpoint's workers.
     #[must_use]
-    pub fn outlook(&self, endpoint: &EndpointId, holders: &[WorkerId]) -> Outlook {
+    pub fn outlook(&self, endpoint: &EndpointId, holders: &HashSet<WorkerId>) -> Outlook {
         let state = self.state();
         let mut outlook = Outlook::default();
         for (worker, entry) in &state.workers {

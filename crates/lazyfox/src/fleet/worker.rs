@@ -25,6 +25,8 @@ pub(super) struct Worker {
     pub(super) why: String,
     pub(super) release: Release,
     pub(super) gpus: Vec<String>,
+    /// An earlier run of the server started it.
+    pub(super) found: bool,
     /// Its provider still prepares the start; what it does, if it said so.
     pub(super) preparing: Option<String>,
     /// Since when its program runs.
@@ -80,6 +82,7 @@ impl Worker {
             why: String::new(),
             release: Release::default(),
             gpus: Vec::new(),
+            found: false,
             preparing: None,
             runs_since: now,
             hands: Hands::default(),
@@ -98,6 +101,12 @@ impl Worker {
             unhealthy: None,
             calls: Arc::new(watch::Sender::new(())),
         }
+    }
+
+    /// How long it took until it asked for its first job, where that was seen.
+    pub(super) fn ready_ms(&self) -> Option<u64> {
+        let ready_at = self.first_poll_at.filter(|_| !self.found)?;
+        Some(ready_at.ms_since(self.started_at))
     }
 
     pub(super) fn phase(&self, holds: bool) -> Phase {
@@ -197,7 +206,7 @@ impl Worker {
             entry.retire(why);
             entry.kill().then(|| Duty::Kill(worker.clone(), why))
         };
-        if self.first_poll_at.is_none() {
+        if self.first_poll_at.is_none() && !holds {
             let (since, limit_ms, why) = match self.preparing {
                 Some(_) => (
                     self.started_at,

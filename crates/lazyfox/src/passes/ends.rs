@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::job::Event;
+use lazyfox_core::time::Timestamp;
 use lazyfox_store::{HolderEvent, StoreError};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -61,7 +62,7 @@ pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
         // What this server ends because it is being stopped itself is no failure.
         Some(left) if left.never_asked && !app.is_closing() => {
             let why = why_not_ready(end, &how, left.retired);
-            start_failed(app, &end.endpoint, left.release, why).await
+            start_failed(app, &end.endpoint, left.release, left.started_at, why).await
         }
         Some(_) | None => Ok(()),
     }
@@ -83,9 +84,10 @@ pub async fn not_started(
         exit: Exit::NotStarted(why.clone()),
         last_lines: Vec::new(),
     };
-    let release = app.fleet.release_of(endpoint);
-    app.fleet.ended(&end, app.now());
-    start_failed(app, endpoint, release, why).await
+    match app.fleet.ended(&end, app.now()) {
+        Some(left) => start_failed(app, endpoint, left.release, left.started_at, why).await,
+        None => Ok(()),
+    }
 }
 
 fn why_not_ready(end: &Ended, how: &str, retired: Option<String>) -> String {
@@ -115,12 +117,13 @@ pub async fn start_failed(
     app: &App,
     endpoint: &EndpointId,
     release: Release,
+    started_at: Timestamp,
     why: String,
 ) -> Result<(), StoreError> {
     tracing::error!(endpoint.id = %endpoint, %why, "a worker did not start");
     let failures = app
         .fleet
-        .start_failed(endpoint, release, why.clone(), app.now());
+        .start_failed(endpoint, release, started_at, why.clone(), app.now());
     let limit = app
         .endpoint(endpoint)
         .map_or(0, |settings| settings.fail_after_starts);

@@ -1,5 +1,7 @@
 //! Workers: as many as the plan says, and none that should be gone.
 
+use std::collections::HashSet;
+
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::job::Event;
 use lazyfox_core::limits;
@@ -31,6 +33,18 @@ struct Look<'a> {
     fleet: Vec<Member>,
 }
 
+impl Look<'_> {
+    fn gpus_each(&self) -> usize {
+        usize::try_from(self.settings.gpus).unwrap_or(usize::MAX)
+    }
+
+    /// It has workers on GPUs, more than its minimum, and no job that waits for one.
+    fn is_spare(&self) -> bool {
+        let kept = usize::try_from(self.settings.scale.workers_min).unwrap_or(usize::MAX);
+        self.settings.gpus > 0 && self.demand.queued == 0 && self.fleet.len() > kept
+    }
+}
+
 /// Looks at demand and fleet and acts on it. Returns when to look again.
 ///
 /// # Errors
@@ -38,7 +52,7 @@ struct Look<'a> {
 pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp, StoreError> {
     write_begun(app).await?;
     let surveys = app.store.survey().await?;
-    let holders: Vec<WorkerId> = surveys.iter().flat_map(Survey::workers).collect();
+    let holders: HashSet<WorkerId> = surveys.iter().flat_map(Survey::workers).collect();
     app.fleet
         .retire_without(|endpoint| app.endpoint(endpoint).is_some());
     carry_out_duties(app, provider, &holders).await;
@@ -81,7 +95,7 @@ async fn write_begun(app: &App) -> Result<(), StoreError> {
 }
 
 /// Each duty is named once, so all are carried out, whatever the store says.
-async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &[WorkerId]) {
+async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &HashSet<WorkerId>) {
     let init_timeout_ms = |endpoint: &EndpointId| {
         let settings = app.endpoint(endpoint);
         settings.map_or(limits::INIT_TIMEOUT_MS, |it| it.init_timeout_ms)
@@ -105,7 +119,7 @@ async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &[WorkerI
 
 fn look<'a>(app: &App, id: &'a EndpointId, settings: &'a Endpoint, surveys: &[Survey]) -> Look<'a> {
     let survey = surveys.iter().find(|survey| survey.endpoint == *id);
-    let holders: Vec<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
+    let holders: HashSet<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
     Look {
         id,
         settings,
@@ -164,7 +178,10 @@ async fn scale_endpoint(
         app.wakes.scale.notify_one();
     }
     for _ in 0..plan.start {
-        start(app, provider, id, settings, &plan.reason.to_string()).await?;
+        // The others would fail for the same reason.
+        if !start(app, provider, id, settings, &plan.reason.to_string()).await? {
+            break;
+        }
     }
     Ok(plan)
 }
@@ -180,28 +197,35 @@ fn room(app: &App, settings: &Endpoint) -> Option<u32> {
     Some(u32::try_from(free / each).unwrap_or(u32::MAX))
 }
 
-/// An endpoint finds no free GPU: an idle worker of another one, which has no use for it now, goes before its
-/// time.
+/// An endpoint finds too few free GPUs: an idle worker of another one, which has no use for it now, goes
+/// before its time, if that helps.
 fn make_room(app: &App, short: &EndpointId, looks: &[Look<'_>]) {
-    let on_gpus = |look: &&Look<'_>| look.settings.gpus > 0;
-    let leaving = |member: &Member| matches!(member.phase, Phase::Stopping);
-    if looks
+    let Some(needed) = looks.iter().find(|it| it.id == short).map(Look::gpus_each) else {
+        return;
+    };
+    let used = app.fleet.gpus_used();
+    let free = app.gpus.free(used.iter().map(String::as_str)).len();
+    let gpus_of = |looks: &[&Look<'_>], is: fn(&Phase) -> bool| -> usize {
+        let of_one = |look: &&Look<'_>| {
+            look.gpus_each() * look.fleet.iter().filter(|it| is(&it.phase)).count()
+        };
+        looks.iter().map(of_one).sum()
+    };
+    let all: Vec<&Look<'_>> = looks.iter().collect();
+    let spare: Vec<&Look<'_>> = looks
         .iter()
-        .filter(on_gpus)
-        .any(|look| look.fleet.iter().any(leaving))
-    {
+        .filter(|it| it.id != short && it.is_spare())
+        .collect();
+    let coming = free + gpus_of(&all, |phase| matches!(phase, Phase::Stopping));
+    let idle = gpus_of(&spare, |phase| matches!(phase, Phase::Idle { .. }));
+    if coming >= needed || coming + idle < needed {
         return;
     }
-    let spare = looks.iter().filter(on_gpus).filter(|look| {
-        let kept = usize::try_from(look.settings.scale.workers_min).unwrap_or(usize::MAX);
-        look.id != short && look.demand.queued == 0 && look.fleet.len() > kept
+    let idle = spare.iter().flat_map(|look| &look.fleet);
+    let idle = idle.filter_map(|member| match member.phase {
+        Phase::Idle { since } => Some((since, &member.worker)),
+        Phase::Starting | Phase::Busy { .. } | Phase::Stopping => None,
     });
-    let idle = spare
-        .flat_map(|look| &look.fleet)
-        .filter_map(|member| match member.phase {
-            Phase::Idle { since } => Some((since, &member.worker)),
-            Phase::Starting | Phase::Busy { .. } | Phase::Stopping => None,
-        });
     if let Some((_, worker)) = idle.min() {
         app.fleet
             .retire(worker, &format!("idle, and {short} needs its GPUs"));
@@ -209,20 +233,21 @@ fn make_room(app: &App, short: &EndpointId, looks: &[Look<'_>]) {
     }
 }
 
+/// Starts a worker; false when it could not be.
 async fn start(
     app: &App,
     provider: &dyn Provider,
     id: &EndpointId,
     settings: &Endpoint,
     why: &str,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let Some(run) = settings.run.clone() else {
-        return Ok(());
+        return Ok(false);
     };
     let used = app.fleet.gpus_used();
     let used = used.iter().map(String::as_str);
     let Some(gpus) = app.gpus.assign(settings.gpus, used) else {
-        return Ok(());
+        return Ok(false);
     };
     let worker = worker_env::new_worker();
     let release = app.fleet.release_of(id);
@@ -250,6 +275,7 @@ async fn start(
     if let Err(e) = provider.start(spec) {
         app.logs.ended(id, &worker, &format!("did not start: {e}"));
         ends::not_started(app, id, &worker, e.to_string()).await?;
+        return Ok(false);
     }
-    Ok(())
+    Ok(true)
 }

@@ -25,11 +25,14 @@ tests!(managed: super::managed();
     a_wrong_configuration_changes_nothing,
     endpoints_come_and_go_with_the_configuration,
     failed_starts_are_told_and_can_be_tried_again,
+    many_starts_that_fail_at_once_are_one_failure,
+    a_busy_worker_whose_new_jobs_would_wait_is_kept_back_and_nothing_stands_still,
 );
 
 tests!(two_gpus: super::on_two_gpus();
     endpoints_share_the_gpus,
     an_idle_worker_gives_way_to_an_endpoint_that_needs_its_gpu,
+    nobody_gives_way_to_an_endpoint_that_can_never_fit,
 );
 
 fn managed() -> Setup {
@@ -359,6 +362,68 @@ async fn failed_starts_are_told_and_can_be_tried_again(s: &TestServer) {
     s.post("/v2/managed/scaler/reset", "").await.ok();
     let two = |it: &Value| it["stopped"].as_array().is_some_and(|all| all.len() == 2);
     until_workers(s, "managed", two).await;
+}
+
+async fn many_starts_that_fail_at_once_are_one_failure(s: &TestServer) {
+    s.reconfigure(
+        "\"sleep\", \"600\"]\nworkers_max = 2",
+        "\"no-such-program\"]\nworkers_max = 20\nscaler = \"REQUEST_COUNT\"\nscaler_value = 1",
+    )
+    .await
+    .ok();
+    for _ in 0..12 {
+        submit(s, "managed").await;
+    }
+    until_workers(s, "managed", |it| it["lastStartFailure"].is_string()).await;
+    let shown = guarded("the pass looks at what became of its starts", async {
+        loop {
+            let shown = s.get("/v2/managed/scaler").await.ok();
+            if shown["code"] != "request_count" {
+                return shown;
+            }
+            s.app().wakes.scale.notify_one();
+        }
+    })
+    .await;
+    assert_eq!(shown["code"], "hold_off", "{shown}");
+    assert_eq!(shown["decisions"][0]["inputs"]["failedStarts"], 1);
+}
+
+async fn a_busy_worker_whose_new_jobs_would_wait_is_kept_back_and_nothing_stands_still(
+    s: &TestServer,
+) {
+    let first = submit(s, "managed").await;
+    let workers = until_workers(s, "managed", |it| it["summary"]["initializing"] == 1).await;
+    let worker = s.worker(&names(&workers)[0]).on("managed");
+    let worker = worker.version(Some("1.7.13"));
+    assert_eq!(id_of(&worker.take().await), first);
+    let mut poll = worker.park().await;
+    let second = submit(s, "managed").await;
+    s.get("/v2/managed/health").await.ok();
+    let waits = s.get(format!("/v2/managed/status/{second}")).await.ok();
+    assert_eq!(waits["status"], "IN_QUEUE");
+    worker.done(&first, r#"{"output":1}"#).await;
+    assert_eq!(id_of(&poll.reply().await.ok()), second);
+    worker.done(&second, r#"{"output":1}"#).await;
+}
+
+async fn nobody_gives_way_to_an_endpoint_that_can_never_fit(s: &TestServer) {
+    s.reconfigure(
+        "[endpoints.b]\ncommand = [\"sleep\", \"600\"]\ngpus = 1",
+        "[endpoints.b]\ncommand = [\"sleep\", \"600\"]\ngpus = 3",
+    )
+    .await
+    .ok();
+    let id = submit(s, "a").await;
+    let workers = until_workers(s, "a", |it| it["summary"]["total"] == 1).await;
+    let worker = s.worker(&names(&workers)[0]).on("a");
+    worker.take().await;
+    worker.done(&id, r#"{"output":1}"#).await;
+    submit(s, "b").await;
+    until_workers(s, "b", |it| it["summary"]["throttled"] == 1).await;
+    s.advance(1_000).await;
+    let a = until_workers(s, "a", |it| it["summary"]["idle"] == 1).await;
+    assert_eq!(a["stopped"], json!([]));
 }
 
 async fn endpoints_share_the_gpus(s: &TestServer) {
