@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Layout {
     root: PathBuf,
     sdk: PathBuf,
+    container: PathBuf,
 }
 
 impl Layout {
@@ -15,7 +16,12 @@ impl Layout {
         // Virtual environments hold absolute paths, and a path with `..` in it reads badly in logs.
         let root = root.canonicalize().unwrap_or(root);
         let sdk = root.join("target").join("sdk");
-        Self { root, sdk }
+        let container = root.join("target").join("container");
+        Self {
+            root,
+            sdk,
+            container,
+        }
     }
 
     /// The root of the workspace.
@@ -26,6 +32,11 @@ impl Layout {
     /// Where the public SDKs are installed: below `target`, so that `cargo clean` takes them too.
     pub(crate) fn sdk(&self) -> &Path {
         &self.sdk
+    }
+
+    /// Where the file system of the test image is made.
+    pub(crate) fn container(&self) -> PathBuf {
+        self.container.clone()
     }
 
     /// The package that names the JavaScript SDK and everything it depends on.

@@ -9,6 +9,7 @@ use crate::layout::Layout;
 mod layout;
 mod step;
 
+mod container;
 mod node;
 mod python;
 mod tools;
@@ -17,22 +18,41 @@ const USAGE: &str = "\
 Usage: cargo xtask <chore>
 
   test [ARGS...]  set everything up, then run every test; ARGS go to `cargo test`
-  setup           only set up: the public SDKs that the tests drive
+  setup           only set up: the public SDKs that the tests drive, a container engine
+                  and the file system of its test image
+
+Either takes --without-docker: what needs a container engine, and root, is left out.
 
 Examples:
   cargo xtask test
+  cargo xtask test --without-docker
   cargo xtask test --test sdk                  only the tests with public SDKs
   cargo xtask test --test sdk -- v1_12_0::     only those of one SDK version
+  cargo xtask test --test docker               only the tests with containers
 ";
+
+/// Whether what needs a container engine is set up and tested.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Containers {
+    Tested,
+    LeftOut,
+}
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let chore = args.next();
-    let rest: Vec<OsString> = args.collect();
+    let mut rest: Vec<OsString> = args.collect();
+    let containers = match rest.iter().position(|arg| arg == "--without-docker") {
+        Some(found) => {
+            rest.remove(found);
+            Containers::LeftOut
+        }
+        None => Containers::Tested,
+    };
 
     let outcome = match chore.as_ref().and_then(|name| name.to_str()) {
-        Some("test") => test(&rest),
-        Some("setup") if rest.is_empty() => set_up(&Layout::of_workspace()).map(|()| 0),
+        Some("test") => test(&rest, containers),
+        Some("setup") if rest.is_empty() => set_up(&Layout::of_workspace(), containers).map(|()| 0),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -53,27 +73,36 @@ fn main() -> ExitCode {
 }
 
 /// Makes sure that everything outside Cargo that the tests need is there.
-fn set_up(layout: &Layout) -> Result<(), String> {
+fn set_up(layout: &Layout, containers: Containers) -> Result<(), String> {
     let started = Instant::now();
-    tools::ensure()?;
+    tools::ensure(&tools::SDKS)?;
     python::ensure(layout)?;
     node::ensure(layout)?;
+    match containers {
+        Containers::Tested => container::ensure(layout)?,
+        Containers::LeftOut => step::report("no containers: --without-docker", started),
+    }
     step::report("set-up complete", started);
     Ok(())
 }
 
 /// Sets up, runs every test, and gives back the exit code of `cargo test`.
-fn test(extra: &[OsString]) -> Result<u8, String> {
+fn test(extra: &[OsString], containers: Containers) -> Result<u8, String> {
     let layout = Layout::of_workspace();
-    set_up(&layout)?;
+    set_up(&layout, containers)?;
+    let features = match containers {
+        Containers::Tested => "lazyfox/sdk-tests,lazyfox/docker-tests",
+        Containers::LeftOut => "lazyfox/sdk-tests",
+    };
 
     let started = Instant::now();
     // Cargo names itself in CARGO, so that the tests use the toolchain that built this program.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["test", "--workspace", "--features", "lazyfox/sdk-tests"])
+        .args(["test", "--workspace", "--features", features])
         .args(extra)
         .env("LAZYFOX_TEST_SDK_DIR", layout.sdk())
+        .env("LAZYFOX_TEST_CONTAINER_DIR", layout.container())
         .current_dir(layout.root())
         .status()
         .map_err(|error| format!("cannot start cargo test: {error}"))?;

@@ -1,4 +1,5 @@
-//! The programs of the machine that the SDKs need: Python with venv and pip, Node.js with npm.
+//! The programs of the machine that the tests need: Python with venv and pip and Node.js with npm for the
+//! SDKs, a container engine and what makes its image.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,13 +10,14 @@ use crate::step;
 /// The JavaScript SDK calls the global `fetch`, which Node.js has since this major version.
 const NODE_MAJOR_MIN: u32 = 18;
 
-struct Tool {
+pub(crate) struct Tool {
     what: &'static str,
     debian_packages: &'static [&'static str],
     present: fn() -> bool,
 }
 
-const TOOLS: [Tool; 2] = [
+/// What the public SDKs need.
+pub(crate) const SDKS: [Tool; 2] = [
     Tool {
         what: "python3 with venv and pip",
         debian_packages: &["python3", "python3-venv"],
@@ -28,12 +30,26 @@ const TOOLS: [Tool; 2] = [
     },
 ];
 
+/// What the tests with containers need.
+pub(crate) const CONTAINERS: [Tool; 2] = [
+    Tool {
+        what: "dockerd",
+        debian_packages: &["docker.io"],
+        present: || step::answer(Command::new("dockerd").arg("--version")).is_some(),
+    },
+    Tool {
+        what: "debootstrap",
+        debian_packages: &["debootstrap"],
+        present: || step::answer(Command::new("debootstrap").arg("--version")).is_some(),
+    },
+];
+
 /// Installs what is missing where that is possible without asking, else says what to install.
-pub(crate) fn ensure() -> Result<(), String> {
+pub(crate) fn ensure(tools: &'static [Tool]) -> Result<(), String> {
     let started = Instant::now();
-    let missing = missing();
+    let missing = missing(tools);
     if missing.is_empty() {
-        step::report("python3 and node are there", started);
+        step::report(&format!("{} are there", names(tools.iter())), started);
         return Ok(());
     }
     let packages: Vec<&str> = missing
@@ -44,7 +60,7 @@ pub(crate) fn ensure() -> Result<(), String> {
     if !may_install() {
         return Err(format!(
             "missing: {}\non Debian or Ubuntu: sudo apt-get install {}",
-            names(&missing),
+            names(missing),
             packages.join(" "),
         ));
     }
@@ -52,28 +68,25 @@ pub(crate) fn ensure() -> Result<(), String> {
     step::report(&format!("installed {}", packages.join(" ")), started);
 
     // A package can be there and still be too old.
-    let missing = self::missing();
+    let missing = self::missing(tools);
     if missing.is_empty() {
         Ok(())
     } else {
         Err(format!(
             "installed {}, still missing: {}",
             packages.join(" "),
-            names(&missing)
+            names(missing)
         ))
     }
 }
 
-fn missing() -> Vec<&'static Tool> {
-    TOOLS.iter().filter(|tool| !(tool.present)()).collect()
+fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
+    tools.iter().filter(|tool| !(tool.present)()).collect()
 }
 
-fn names(tools: &[&Tool]) -> String {
-    tools
-        .iter()
-        .map(|tool| tool.what)
-        .collect::<Vec<_>>()
-        .join("; ")
+fn names(tools: impl IntoIterator<Item = &'static Tool>) -> String {
+    let names: Vec<&str> = tools.into_iter().map(|tool| tool.what).collect();
+    names.join("; ")
 }
 
 fn python_present() -> bool {
@@ -95,10 +108,13 @@ fn node_major(text: &str) -> Option<u32> {
     text.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
+pub(crate) fn is_root() -> bool {
+    step::answer(Command::new("id").arg("-u")).as_deref() == Some("0")
+}
+
 /// Whether this is root on a machine with apt-get: a container or a CI machine, not a desk.
 fn may_install() -> bool {
-    let root = step::answer(Command::new("id").arg("-u")).as_deref() == Some("0");
-    root && Path::new("/usr/bin/apt-get").exists()
+    is_root() && Path::new("/usr/bin/apt-get").exists()
 }
 
 fn install(packages: &[&str]) -> Result<(), String> {

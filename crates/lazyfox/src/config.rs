@@ -23,6 +23,7 @@ pub use self::run::{Gpus, Prefetch};
 use self::run::{Registries, RegistryTable};
 pub use self::webhook::Webhooks;
 use crate::providers::Run;
+use crate::providers::docker::Address;
 use crate::webhooks::target::Rules;
 
 /// Every setting with its default and its meaning.
@@ -296,7 +297,7 @@ impl ServerTable {
             data: base.join(need("data", self.data)?),
             store: need("store", self.store)?,
             auth: need("auth", self.auth)?,
-            docker_host: self.docker_host.filter(|host| !host.is_empty()),
+            docker_host: docker_host(self.docker_host)?,
             gpus: need("gpus", self.gpus)?.checked()?,
             logs_bytes: within("server.logs_mib", self.logs_mib, 1, limits::LOGS_MIB_MAX)?
                 * 1024
@@ -326,6 +327,16 @@ fn directory_of(file: &Path) -> &Path {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         Some(_) | None => Path::new("."),
     }
+}
+
+/// Where a container engine listens; `None` when it is left empty.
+fn docker_host(text: Option<String>) -> Result<Option<String>> {
+    let text = text.filter(|text| !text.is_empty());
+    if let Some(text) = &text {
+        let address = text.parse::<Address>();
+        address.map_err(|e| anyhow::anyhow!("server.docker_host is {e}"))?;
+    }
+    Ok(text)
 }
 
 /// A URL below which others stand, without a slash at its end; `None` when it is left empty.

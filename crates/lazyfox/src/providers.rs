@@ -5,14 +5,22 @@
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
 
+use self::docker::DockerProvider;
+use self::gpus::Inventory;
+use self::process::{Hold, ProcessProvider};
+
+pub mod docker;
 pub mod gpus;
+mod lines;
 pub mod process;
 
 /// Everything a provider needs to start one worker.
@@ -279,6 +287,76 @@ pub trait Provider: Send + Sync {
     /// Asks a worker to end and does not wait for it. A worker that is not alive is no error: its
     /// end was or will be reported.
     fn stop(&self, worker: &WorkerId, how: Stop);
+}
+
+/// All providers as one: what a worker runs says which of them starts it.
+pub struct Providers {
+    process: ProcessProvider,
+    docker: DockerProvider,
+}
+
+/// Where providers say what they see.
+pub struct Reports {
+    /// The lines that workers write.
+    pub output: Arc<dyn Output>,
+    /// The ends of workers.
+    pub ended: UnboundedSender<Ended>,
+    /// Workers of an earlier run that were found after [`Providers::open`], because their engine did
+    /// not answer then.
+    pub late: UnboundedSender<Found>,
+}
+
+impl Providers {
+    /// Takes charge of the workers of a data directory, those of an earlier run included.
+    ///
+    /// # Errors
+    /// When the directories of the providers cannot be made or read.
+    pub async fn open(
+        hold: Hold,
+        data: &Path,
+        gpus: Arc<Inventory>,
+        engine: docker::Places,
+        reports: Reports,
+        now: impl Fn() -> Timestamp + Clone + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let Reports {
+            output,
+            ended,
+            late,
+        } = reports;
+        let process = ProcessProvider::open(
+            hold,
+            std::env::vars_os().collect(),
+            gpus,
+            Arc::clone(&output),
+            ended.clone(),
+            now.clone(),
+        )?;
+        let containers = data.join("containers");
+        let docker = DockerProvider::open(containers, engine, output, ended, late, now).await?;
+        Ok(Self { process, docker })
+    }
+}
+
+impl Provider for Providers {
+    fn list(&self) -> Vec<Found> {
+        let mut found = self.process.list();
+        found.extend(self.docker.list());
+        found
+    }
+
+    fn start(&self, spec: WorkerSpec) -> Result<(), StartError> {
+        match spec.run {
+            Run::Process(_) => self.process.start(spec),
+            Run::Container(_) => self.docker.start(spec),
+        }
+    }
+
+    fn stop(&self, worker: &WorkerId, how: Stop) {
+        // No two workers share a name, and who does not know it does nothing.
+        self.process.stop(worker, how);
+        self.docker.stop(worker, how);
+    }
 }
 
 /// Where a line of a worker's log comes from.

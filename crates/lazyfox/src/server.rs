@@ -30,8 +30,9 @@ use crate::fleet::Enlisted;
 use crate::heard::Heard;
 use crate::logs::{Kept, Logs};
 use crate::passes;
-use crate::providers::process::{Hold, ProcessProvider};
-use crate::providers::{Found, Output, Provider, Stop};
+use crate::providers::docker::Places;
+use crate::providers::process::Hold;
+use crate::providers::{Found, Output, Provider, Providers, Reports, Stop};
 use crate::release;
 use crate::secrets::ServerKey;
 use crate::webhooks::Sender;
@@ -94,19 +95,17 @@ impl Server {
             ..App::new(config, store, key, clock.clone(), &own_url)
         });
         let (ends, ended) = tokio::sync::mpsc::unbounded_channel();
+        let (late, found_late) = tokio::sync::mpsc::unbounded_channel();
         let heard = Heard {
             app: Arc::downgrade(&app),
             on: Arc::new(Kept { logs, on: output }),
         };
-        let workers = ProcessProvider::open(
-            hold,
-            std::env::vars_os().collect(),
-            Arc::clone(&app.gpus),
-            Arc::new(heard),
-            ends,
-            move || clock.now(),
-        );
-        let provider: Arc<dyn Provider> = Arc::new(workers?);
+        let reports = Reports {
+            output: Arc::new(heard),
+            ended: ends,
+            late,
+        };
+        let provider = open_providers(&app, hold, reports, clock).await?;
         take_up_changes(&app).await?;
         release::settle(&app).await?;
         for found in provider.list() {
@@ -119,7 +118,12 @@ impl Server {
         }
         let rules = app.config.webhook_rules.clone();
         let sender = Sender::new(rules, Arc::new(SystemLookup::default()))?;
-        let passes = passes::start(&app, &provider, ended, sender);
+        let mut passes = passes::start(&app, &provider, ended, sender);
+        passes.spawn(take_over_late(
+            Arc::clone(&app),
+            Arc::clone(&provider),
+            found_late,
+        ));
         let ending = watch::Sender::new(false);
         let router = api::router(Arc::clone(&app));
         let accepting = tokio::spawn(accept(listener, router, ending.subscribe()));
@@ -229,6 +233,21 @@ async fn until_delivered(app: &App) {
     }
 }
 
+async fn open_providers(
+    app: &App,
+    hold: Hold,
+    reports: Reports,
+    clock: Clock,
+) -> Result<Arc<dyn Provider>> {
+    let (data, gpus) = (&app.config.data, Arc::clone(&app.gpus));
+    let engine = Places::of(app.config.docker_host.as_deref(), |name| {
+        std::env::var(name).ok()
+    });
+    let now = move || clock.now();
+    let providers = Providers::open(hold, data, gpus, engine, reports, now).await?;
+    Ok(Arc::new(providers))
+}
+
 /// What was changed of endpoints while an earlier run served holds on.
 async fn take_up_changes(app: &App) -> Result<()> {
     for (endpoint, text) in app.store.overrides().await? {
@@ -308,6 +327,18 @@ async fn resume(app: &App) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Workers that were found when their container engine was back.
+async fn take_over_late(
+    app: Arc<App>,
+    provider: Arc<dyn Provider>,
+    mut found: tokio::sync::mpsc::UnboundedReceiver<Found>,
+) {
+    while let Some(found) = found.recv().await {
+        take_over(&app, &*provider, found).await;
+        app.wakes.scale.notify_one();
+    }
 }
 
 /// Opens what is kept, and the key to its secrets.

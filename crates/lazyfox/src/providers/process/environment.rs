@@ -117,7 +117,7 @@ fn give(env: &mut Environment, names: &[String]) {
 
 /// Adds a host to those that are reached without a proxy. A proxy in the environment is there for the
 /// internet; between a worker and its server it would hold back polls and lose results.
-fn reach_directly(env: &mut Environment, host: &str) {
+pub(in crate::providers) fn reach_directly(env: &mut Environment, host: &str) {
     let names = ["NO_PROXY", "no_proxy"].map(OsStr::new);
     // Programs differ in which of the two they read, and many read only one.
     let values = names.map(|name| {

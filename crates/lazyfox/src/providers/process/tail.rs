@@ -1,20 +1,15 @@
 //! Follows the log that a worker writes, line by line, and keeps it from filling the disk.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::providers::lines::{LastLines, Splitter};
+
 /// A log longer than this is cut to nothing once it has been read, in bytes. Enough to look into
 /// while the worker lives, and little beside the models that workers load.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Longest line handed on, in bytes; a longer one comes in pieces.
-const LINE_BYTES_MAX: usize = 16 * 1024;
-
-/// How many lines are kept for the report of a worker's end: a Python traceback of usual depth.
-const LAST_LINES: usize = 20;
 
 /// How much is read before other tasks get their turn, in bytes. The log is in the page cache, so
 /// this takes some tens of microseconds and is not worth a thread of its own.
@@ -25,9 +20,8 @@ pub(super) struct Tail {
     file: File,
     /// Up to here the log has been read.
     offset: u64,
-    /// The beginning of a line whose end has not been written yet.
-    partial: Vec<u8>,
-    last: VecDeque<String>,
+    splitter: Splitter,
+    last: LastLines,
     log_bytes_max: u64,
 }
 
@@ -38,8 +32,8 @@ impl Tail {
             // Writable, because it cuts the log as well.
             file: File::options().read(true).write(true).open(path)?,
             offset: 0,
-            partial: Vec::new(),
-            last: VecDeque::new(),
+            splitter: Splitter::default(),
+            last: LastLines::default(),
             log_bytes_max: LOG_BYTES_MAX,
         })
     }
@@ -75,7 +69,7 @@ impl Tail {
         if end - self.offset > self.log_bytes_max {
             let dropped = end - self.offset;
             self.cut()?;
-            self.partial.clear();
+            self.splitter.forget();
             self.keep(
                 format!("[{dropped} bytes of output were dropped: written faster than read]"),
                 say,
@@ -100,9 +94,10 @@ impl Tail {
 
     /// Hands on a last line without an end, and returns the last lines.
     pub(super) fn finish(mut self, say: &(dyn Fn(&str) + Sync)) -> Vec<String> {
-        if !self.partial.is_empty() {
-            self.end_line(say);
-        }
+        self.splitter.finish(&mut |line| {
+            say(&line);
+            self.last.keep(line);
+        });
         self.last.into()
     }
 
@@ -117,40 +112,15 @@ impl Tail {
     }
 
     fn split(&mut self, bytes: &[u8], say: &(dyn Fn(&str) + Sync)) {
-        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let (text, ends) = match piece.strip_suffix(b"\n") {
-                Some(text) => (text, true),
-                None => (piece, false),
-            };
-            let mut rest = text;
-            while !rest.is_empty() {
-                if self.partial.len() == LINE_BYTES_MAX {
-                    self.end_line(say);
-                }
-                let room = LINE_BYTES_MAX - self.partial.len();
-                let (fits, later) = rest.split_at(rest.len().min(room));
-                self.partial.extend_from_slice(fits);
-                rest = later;
-            }
-            if ends {
-                self.end_line(say);
-            }
-        }
-    }
-
-    fn end_line(&mut self, say: &(dyn Fn(&str) + Sync)) {
-        let bytes = self.partial.strip_suffix(b"\r").unwrap_or(&self.partial);
-        let line = String::from_utf8_lossy(bytes).into_owned();
-        self.partial.clear();
-        self.keep(line, say);
+        self.splitter.feed(bytes, &mut |line| {
+            say(&line);
+            self.last.keep(line);
+        });
     }
 
     fn keep(&mut self, line: String, say: &(dyn Fn(&str) + Sync)) {
         say(&line);
-        if self.last.len() == LAST_LINES {
-            self.last.pop_front();
-        }
-        self.last.push_back(line);
+        self.last.keep(line);
     }
 }
 

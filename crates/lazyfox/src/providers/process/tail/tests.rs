@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::*;
+use crate::providers::lines::{LAST_LINES, LINE_BYTES_MAX};
 
 struct Log {
     _dir: tempfile::TempDir,
