@@ -141,6 +141,14 @@ impl Fleet {
         }
     }
 
+    /// The other endpoint that a worker of this name works for, if one does.
+    #[must_use]
+    pub fn elsewhere(&self, endpoint: &EndpointId, worker: &WorkerId) -> Option<EndpointId> {
+        let state = self.state();
+        let known = state.workers.get(worker)?;
+        (known.endpoint != *endpoint).then(|| known.endpoint.clone())
+    }
+
     /// A worker asks for work. When this is its first time, how long that took since its start.
     pub fn polled(
         &self,

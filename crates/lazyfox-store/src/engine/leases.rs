@@ -78,7 +78,9 @@ impl<R: Rows> Engine<R> {
         let mut held = self.index.held_by(&ask.worker);
         held.retain(|(_, job)| {
             let attempt = job.state.last_attempt();
-            attempt.is_some_and(|(_, started_at)| started_at < before)
+            // It speaks for the endpoint that it polls.
+            job.endpoint == ask.endpoint
+                && attempt.is_some_and(|(_, started_at)| started_at < before)
         });
         let event = Event::Lost {
             worker: ask.worker.clone(),

@@ -135,3 +135,15 @@ pub(super) fn worker(
         worker: name,
     })
 }
+
+/// Refuses a poll under a name that a worker of another endpoint has: what either says of its jobs would be
+/// taken for the other's word.
+pub(super) fn one_endpoint(app: &App, speaker: &Speaker) -> ApiResult<()> {
+    let Some(other) = app.fleet.elsewhere(&speaker.endpoint, &speaker.worker) else {
+        return Ok(());
+    };
+    let (worker, endpoint) = (&speaker.worker, &speaker.endpoint);
+    let why = format!("a worker of {other} is called {worker}; one of {endpoint} needs another id");
+    tracing::warn!(endpoint.id = %endpoint, worker.id = %worker, %why, "refused a worker");
+    Err(ApiError::new(Code::WorkerRefused, why))
+}

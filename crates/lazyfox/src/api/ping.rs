@@ -26,6 +26,9 @@ pub(super) async fn ping(
     uri: Uri,
 ) -> ApiResult<Response> {
     let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::Unauthorized)?;
+    if auth::one_endpoint(&app, &speaker).is_err() {
+        return Ok(Object::new().into_response());
+    }
     let params = Params::of(&uri);
     let now = app.now();
     let runtime = params

@@ -20,6 +20,7 @@ pub(super) async fn job_stop(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let speaker = auth::worker(&app, &headers, &endpoint, &worker, Code::WorkerRefused)?;
+    auth::one_endpoint(&app, &speaker)?;
     // While it waits they would hold the connection's buffer, and hyper takes a second one.
     drop(headers);
     app.fleet.beat(&speaker.worker, None, app.now());

@@ -79,6 +79,7 @@ fn arrive(
     shape: Shape,
 ) -> ApiResult<Poll> {
     let speaker = auth::worker(app, headers, endpoint, worker, Code::WorkerRefused)?;
+    auth::one_endpoint(app, &speaker)?;
     let params = Params::of(uri);
     let now = app.now();
     let agent = headers

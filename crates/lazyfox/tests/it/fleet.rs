@@ -14,6 +14,7 @@ on_each_store!(
     a_job_is_told_why_it_waits,
     decisions_are_shown_with_what_they_were_made_from,
     wrong_numbers_are_refused_by_name,
+    one_name_cannot_work_for_two_endpoints,
 );
 
 tests!(managed: super::managed();
@@ -160,6 +161,23 @@ async fn wrong_numbers_are_refused_by_name(s: &TestServer) {
     }
     let shown = s.get("/v2/ep/scaler").await.ok();
     assert_eq!(shown["changed"], json!({}));
+}
+
+async fn one_name_cannot_work_for_two_endpoints(s: &TestServer) {
+    let worker = s.worker("box1");
+    let id = s.run(r#"{"input":1}"#).await;
+    assert_eq!(id_of(&worker.take().await), id);
+    s.advance(6_000).await;
+    let other = s.worker("box1").on("other");
+    let refused = other.take_saying("job_in_progress=0").await;
+    let text = refused.error(429, "worker_refused");
+    assert!(text.contains("a worker of ep is called box1"), "{text}");
+    other.ping(&[]).await;
+    other.ping(&[]).await;
+    let job = s.expect(&id, "IN_PROGRESS").await;
+    assert_eq!(job.get("retries"), None, "{job}");
+    worker.done(&id, r#"{"output":1}"#).await;
+    s.expect(&id, "COMPLETED").await;
 }
 
 async fn a_worker_that_is_started_shows_why_and_what_it_runs(s: &TestServer) {
