@@ -76,7 +76,7 @@ impl Fleet {
     ) -> Option<Offer> {
         let state = self.state();
         let entry = state.workers.get(poll.worker)?;
-        let line = state.lines.get(poll.endpoint)?;
+        let pace = state.lines.get(poll.endpoint).map(|line| line.pace);
         let able = entry.able();
         let others_idle = || {
             let others = state.workers.iter().filter(|(id, _)| *id != poll.worker);
@@ -104,7 +104,7 @@ impl Fleet {
             Prefetch::Jobs(most) => usize::try_from(most).unwrap_or(usize::MAX),
         };
         let extra = if able.takes_more && entry.hands.waiting() == 0 && !others_idle() {
-            prefetch::extra(&line.pace, count, most)
+            prefetch::extra(&pace.unwrap_or_default(), count, most)
         } else {
             0
         };

@@ -24,7 +24,8 @@ async fn finished_on(s: &TestServer, endpoint: &'static str, url: &str, report: 
     let body = format!(r#"{{"input":{{"a": 1}},"webhook":"{url}"}}"#);
     let accepted = s.post(format!("/v2/{endpoint}/run"), body).await.ok();
     let id = crate::server::id_of(&accepted);
-    let worker = s.worker("w1").on(endpoint);
+    let name = format!("w1-{endpoint}");
+    let worker = s.worker(&name).on(endpoint);
     worker.take().await;
     s.advance(100).await;
     worker.done(&id, report).await;
