@@ -117,6 +117,13 @@ impl App {
         self.endpoints.get(id)
     }
 
+    /// How long a lease of the endpoint's jobs is, also when the endpoint is not there any more.
+    #[must_use]
+    pub fn lease_ms(&self, endpoint: &EndpointId) -> u64 {
+        let settings = self.endpoints.last(endpoint);
+        settings.map_or(limits::LEASE_MS, |it| it.lease_ms)
+    }
+
     /// Which deliveries are under way, and which hosts do not answer.
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)

@@ -20,6 +20,8 @@ pub struct Endpoints {
 struct Parts {
     configured: BTreeMap<EndpointId, Endpoint>,
     changes: BTreeMap<EndpointId, Changes>,
+    /// What was in force last of endpoints that are not there any more: their workers still have jobs.
+    removed: ByName,
 }
 
 impl Parts {
@@ -42,6 +44,7 @@ impl Endpoints {
         let parts = Parts {
             configured,
             changes: BTreeMap::new(),
+            removed: ByName::new(),
         };
         Self {
             now: RwLock::new(parts.together()),
@@ -61,6 +64,14 @@ impl Endpoints {
         self.all().get(id).cloned()
     }
 
+    /// One of them, or what was in force last of one that is not there any more. Of one that went before
+    /// this server was started nothing is known.
+    #[must_use]
+    pub fn last(&self, id: &EndpointId) -> Option<Arc<Endpoint>> {
+        self.get(id)
+            .or_else(|| self.parts().removed.get(id).cloned())
+    }
+
     /// As the configuration says it, without changes.
     #[must_use]
     pub fn configured(&self, id: &EndpointId) -> Option<Endpoint> {
@@ -77,6 +88,15 @@ impl Endpoints {
     pub fn configure(&self, configured: BTreeMap<EndpointId, Endpoint>) {
         let mut parts = self.parts();
         parts.configured = configured;
+        for (id, settings) in self.all().iter() {
+            parts.removed.insert(id.clone(), Arc::clone(settings));
+        }
+        let Parts {
+            configured,
+            removed,
+            ..
+        } = &mut *parts;
+        removed.retain(|id, _| !configured.contains_key(id));
         self.put(&parts);
     }
 

@@ -87,12 +87,12 @@ pub(super) fn job(text: &str) -> ApiResult<JobId> {
 /// A worker that speaks for itself.
 pub(super) struct Speaker {
     pub(super) endpoint: EndpointId,
-    pub(super) settings: Arc<Endpoint>,
     pub(super) worker: WorkerId,
 }
 
 /// Lets a worker pass: its own token, for its endpoint and itself, or without keys, who is no page of
-/// another site. A worker's SDK asks again at once after any refusal but 429, so that is what polls get
+/// another site. That the endpoint is there is not asked for: what a worker has to say of its jobs counts
+/// after the configuration has forgotten the endpoint, too. A worker's SDK asks again at once after any refusal but 429, so that is what polls get
 /// (`otherwise`).
 pub(super) fn worker(
     app: &App,
@@ -113,9 +113,9 @@ pub(super) fn worker(
         return Err(refused_as(code, why));
     }
     let refused = |why| refused_as(otherwise, why);
-    let unknown = || refused(format!("there is no endpoint {endpoint:?}"));
-    let id: EndpointId = endpoint.parse().map_err(|_| unknown())?;
-    let settings = app.endpoint(&id).ok_or_else(unknown)?;
+    let id: EndpointId = endpoint
+        .parse()
+        .map_err(|_| refused(format!("there is no endpoint {endpoint:?}")))?;
     let name: WorkerId = worker
         .parse()
         .map_err(|e| refused(format!("the worker id {worker:?} {e}")))?;
@@ -131,7 +131,6 @@ pub(super) fn worker(
     }
     Ok(Speaker {
         endpoint: id,
-        settings,
         worker: name,
     })
 }

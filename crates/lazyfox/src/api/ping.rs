@@ -53,7 +53,7 @@ pub(super) async fn ping(
     let beat = Heartbeat {
         worker: speaker.worker.clone(),
         jobs: believable.then(|| named.clone()),
-        lease_ms: speaker.settings.lease_ms,
+        lease_ms: app.lease_ms(&speaker.endpoint),
     };
     let renewed = app.store.renew(beat, now).await?;
     if believable {

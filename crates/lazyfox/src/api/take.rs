@@ -18,6 +18,7 @@ use super::handout::{self, Handouts};
 use super::query::Params;
 use crate::app::App;
 use crate::clock;
+use crate::config::Endpoint;
 use crate::fleet::{Asked, Offer};
 use crate::json::{self, Object};
 
@@ -66,6 +67,7 @@ enum Shape {
 /// hold the connection's buffer, and hyper then takes a second one.
 struct Poll {
     speaker: Speaker,
+    settings: Arc<Endpoint>,
     asked: Asked,
     disowns_before: Option<Timestamp>,
     shape: Shape,
@@ -80,6 +82,12 @@ fn arrive(
 ) -> ApiResult<Poll> {
     let speaker = auth::worker(app, headers, endpoint, worker, Code::WorkerRefused)?;
     auth::one_endpoint(app, &speaker)?;
+    // Nothing is handed out for an endpoint that is not there any more.
+    let settings = app.endpoint(&speaker.endpoint).ok_or_else(|| {
+        let why = format!("there is no endpoint {endpoint:?}");
+        tracing::warn!(endpoint.id = endpoint, worker.id = worker, %why, "refused a worker");
+        ApiError::new(Code::WorkerRefused, why)
+    })?;
     let params = Params::of(uri);
     let now = app.now();
     let agent = headers
@@ -119,6 +127,7 @@ fn arrive(
     };
     Ok(Poll {
         speaker,
+        settings,
         asked,
         disowns_before,
         shape,
@@ -129,6 +138,7 @@ fn arrive(
 struct Held<'a> {
     app: &'a Arc<App>,
     speaker: &'a Speaker,
+    settings: &'a Endpoint,
     shape: Shape,
     until: Timestamp,
 }
@@ -145,6 +155,7 @@ fn say_ready(app: &App, speaker: &Speaker, version: &str, now: Timestamp) {
 async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
     let Poll {
         speaker,
+        settings,
         asked,
         mut disowns_before,
         shape,
@@ -154,6 +165,7 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
     let held = Held {
         app,
         speaker: &speaker,
+        settings: &settings,
         shape,
         until: app.now().plus_ms(limits::POLL_MS_MIN + jitter_ms),
     };
@@ -177,7 +189,7 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
         }
         let able = app.fleet.abilities(worker);
         let can_start = !able.starts_beside_running && app.could_start(&speaker.endpoint);
-        let prefetch = speaker.settings.prefetch;
+        let prefetch = settings.prefetch;
         let Some(offer) = app.fleet.offer(&poll, asked, prefetch, can_start) else {
             // The wake-up that brought us here is for one that may take the job.
             if std::mem::take(&mut woken_up) {
@@ -245,7 +257,7 @@ impl Held<'_> {
                 count: offer.extra,
                 not_expiring_before: self.app.now().plus_ms(limits::PREFETCH_TTL_MS),
             },
-            lease_ms: self.speaker.settings.lease_ms,
+            lease_ms: self.settings.lease_ms,
             disowns_before,
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::{Heartbeat, StoreError};
 
@@ -45,9 +44,7 @@ pub async fn expire_once(app: &App, expiry: &Expiry) -> Result<Timestamp, StoreE
 async fn renew_all(app: &App) -> Result<(), StoreError> {
     tracing::warn!("time has passed in which nothing ran; all leases begin anew");
     for survey in app.store.survey().await? {
-        let lease_ms = app
-            .endpoint(&survey.endpoint)
-            .map_or(limits::LEASE_MS, |it| it.lease_ms);
+        let lease_ms = app.lease_ms(&survey.endpoint);
         for (worker, _) in survey.holders {
             let beat = Heartbeat {
                 worker,

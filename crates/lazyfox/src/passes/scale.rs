@@ -97,7 +97,7 @@ async fn write_begun(app: &App) -> Result<(), StoreError> {
 /// Each duty is named once, so all are carried out, whatever the store says.
 async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &HashSet<WorkerId>) {
     let init_timeout_ms = |endpoint: &EndpointId| {
-        let settings = app.endpoint(endpoint);
+        let settings = app.endpoints.last(endpoint);
         settings.map_or(limits::INIT_TIMEOUT_MS, |it| it.init_timeout_ms)
     };
     for duty in app.fleet.duties(holders, init_timeout_ms, GRACE, app.now()) {

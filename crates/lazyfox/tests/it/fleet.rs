@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::http::{GUARD, Request, guarded};
 use crate::server::{Setup, TestServer, id_of};
 
+mod reloads;
+
 on_each_store!(
     workers_show_what_they_do,
     a_job_is_told_why_it_waits,

@@ -136,6 +136,13 @@ impl Setup {
         self
     }
 
+    /// These further tables are there no more.
+    pub(crate) fn without(mut self, text: &str) -> Self {
+        assert!(self.others.contains(text), "{text:?} is not there");
+        self.others = self.others.replace(text, "");
+        self
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -1,0 +1,95 @@
+//! What becomes of workers and their jobs when the configuration says something else about their endpoint.
+
+use lazyfox_core::job::Status;
+use lazyfox_store::{Access, Parts};
+use serde_json::json;
+
+use super::{names, submit, until_workers};
+use crate::http::{Request, guarded};
+use crate::server::{Setup, TestServer, id_of};
+
+tests!(on_managed: super::super::managed();
+    a_worker_of_a_removed_endpoint_finishes_its_job,
+);
+
+/// A job that a worker of `managed` works on: who, and which.
+async fn one_busy(s: &TestServer) -> (String, String) {
+    let id = submit(s, "managed").await;
+    let workers = until_workers(s, "managed", |it| it["summary"]["initializing"] == 1).await;
+    let [name] = names(&workers).try_into().expect("one worker");
+    let taken = s.worker(&name).on("managed").take().await;
+    assert_eq!(id_of(&taken), id);
+    (name, id)
+}
+
+async fn until_all_gone(s: &TestServer) {
+    guarded("the workers end", async {
+        while !s.app().fleet.all_managed().is_empty() {
+            s.app().wakes.scale.notify_one();
+            s.get("/v2/ep/health").await.ok();
+        }
+    })
+    .await;
+}
+
+async fn a_worker_of_a_removed_endpoint_finishes_its_job(s: &TestServer) {
+    let given = s.reconfigure(
+        "init_timeout_s = 100",
+        "init_timeout_s = 100\nlease_s = 300",
+    );
+    given.await.ok();
+    let (name, id) = one_busy(s).await;
+    let removed = s
+        .reconfigure("[endpoints.managed]", "[endpoints.renamed]")
+        .await;
+    assert_eq!(removed.ok()["removed"], json!(["managed"]));
+    let worker = s.worker(&name).on("managed");
+    let refused = worker.take_saying("job_in_progress=1").await;
+    refused.error(429, "worker_refused");
+    // Its leases are as long as they were.
+    s.advance(250_000).await;
+    worker.ping(&[&id]).await;
+    s.advance(250_000).await;
+    worker.chunk(&id, r#"{"output":1}"#).await;
+    let stops = s.request(worker.stop_poll()).await;
+    assert_eq!(stops.status, 204, "{}", stops.text());
+    worker.done(&id, r#"{"output":"kept"}"#).await;
+    until_all_gone(s).await;
+    let back = s.reconfigure("[endpoints.renamed]", "[endpoints.managed]");
+    assert_eq!(back.await.ok()["added"], json!(["managed"]));
+    let job = s.get(format!("/v2/managed/status/{id}")).await.ok();
+    assert_eq!(job["status"], "COMPLETED", "{job}");
+    assert_eq!(job["output"], "kept");
+}
+
+#[tokio::test]
+async fn results_of_an_endpoint_that_went_before_the_start_are_kept() {
+    let setup = Setup::sqlite().keys().others("[endpoints.external]");
+    let s = setup.start().await;
+    let admin = s.key("admin", Access::Admin).await;
+    let with = async |s: &TestServer, request: Request| {
+        s.request(request.header("authorization", &admin)).await
+    };
+    let submitted = with(&s, Request::post("/v2/external/run", r#"{"input":1}"#)).await;
+    let id = id_of(&submitted.ok());
+    let endpoint = "external".parse().expect("a name");
+    let token = s
+        .app()
+        .key
+        .worker_token(&endpoint, &"w1".parse().expect("a name"));
+    let taken = s.worker("w1").on("external").token(&token).take().await;
+    assert_eq!(id_of(&taken), id);
+
+    let s = s.stop().await.without("[endpoints.external]").start().await;
+    let worker = s.worker("w1").on("external").token(&token);
+    worker.ping(&[&id]).await;
+    worker.done(&id, r#"{"output":"kept"}"#).await;
+    let wrong = s.worker("w2").on("external").token(&token);
+    let refused = wrong.post("job-done", &id, "{}").await;
+    refused.error(401, "unauthorized");
+    let job = id.parse().expect("the server made it");
+    let kept = s.app().store.load(&endpoint, job, Parts::default()).await;
+    let kept = kept.expect("the store answers").expect("it is there");
+    assert_eq!(kept.job.status(), Status::Completed);
+    s.stop().await;
+}
