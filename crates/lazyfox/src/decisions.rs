@@ -118,6 +118,15 @@ impl Decisions {
         true
     }
 
+    /// Endpoints that are not scaled (any more) stand nowhere; what was decided stays.
+    pub fn forget_standing_but_of(&self, is_scaled: impl Fn(&EndpointId) -> bool) {
+        for (endpoint, line) in self.lines().iter_mut() {
+            if !is_scaled(endpoint) {
+                line.standing = None;
+            }
+        }
+    }
+
     /// How things stand.
     #[must_use]
     pub fn standing(&self, endpoint: &EndpointId) -> Option<Standing> {

@@ -295,11 +295,11 @@ impl Fleet {
         })
     }
 
-    /// Workers of endpoints that are not there any more go.
-    pub fn retire_without(&self, is_there: impl Fn(&EndpointId) -> bool) {
+    /// Workers of endpoints that are not there any more, or that have somebody else start them, go.
+    pub fn retire_without(&self, has_workers: impl Fn(&EndpointId) -> bool) {
         for entry in self.state().workers.values_mut() {
-            if entry.managed && entry.retired.is_none() && !is_there(&entry.endpoint) {
-                entry.retire("its endpoint is not there any more");
+            if entry.managed && entry.retired.is_none() && !has_workers(&entry.endpoint) {
+                entry.retire("the configuration has no such workers any more");
             }
         }
     }

@@ -53,8 +53,12 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
     write_begun(app).await?;
     let surveys = app.store.survey().await?;
     let holders: HashSet<WorkerId> = surveys.iter().flat_map(Survey::workers).collect();
-    app.fleet
-        .retire_without(|endpoint| app.endpoint(endpoint).is_some());
+    let is_managed = |endpoint: &EndpointId| {
+        let settings = app.endpoint(endpoint);
+        settings.is_some_and(|it| it.run.is_some())
+    };
+    app.fleet.retire_without(is_managed);
+    app.decisions.forget_standing_but_of(is_managed);
     carry_out_duties(app, provider, &holders).await;
     let mut again_at = Timestamp::NEVER;
     if !app.is_closing() {

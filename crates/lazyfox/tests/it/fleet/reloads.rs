@@ -10,6 +10,11 @@ use crate::server::{Setup, TestServer, id_of};
 
 tests!(on_managed: super::super::managed();
     a_worker_of_a_removed_endpoint_finishes_its_job,
+    an_endpoint_that_becomes_external_lets_its_workers_go,
+);
+
+tests!(two_gpus: super::super::on_two_gpus();
+    an_endpoint_that_becomes_external_has_no_plan_any_more,
 );
 
 /// A job that a worker of `managed` works on: who, and which.
@@ -60,6 +65,30 @@ async fn a_worker_of_a_removed_endpoint_finishes_its_job(s: &TestServer) {
     let job = s.get(format!("/v2/managed/status/{id}")).await.ok();
     assert_eq!(job["status"], "COMPLETED", "{job}");
     assert_eq!(job["output"], "kept");
+}
+
+async fn an_endpoint_that_becomes_external_lets_its_workers_go(s: &TestServer) {
+    let (name, id) = one_busy(s).await;
+    let command = "[endpoints.managed]\ncommand = [\"sleep\", \"600\"]";
+    s.reconfigure(command, "[endpoints.managed]").await.ok();
+    let worker = s.worker(&name).on("managed");
+    worker.done(&id, r#"{"output":1}"#).await;
+    until_all_gone(s).await;
+    let job = s.get(format!("/v2/managed/status/{id}")).await.ok();
+    assert_eq!(job["status"], "COMPLETED", "{job}");
+}
+
+async fn an_endpoint_that_becomes_external_has_no_plan_any_more(s: &TestServer) {
+    for _ in 0..3 {
+        submit(s, "a").await;
+    }
+    until_workers(s, "a", |it| it["summary"]["throttled"] == 1).await;
+    let command = "[endpoints.a]\ncommand = [\"sleep\", \"600\"]";
+    s.reconfigure(command, "[endpoints.a]").await.ok();
+    until_workers(s, "a", |it| it["summary"]["throttled"] == 0).await;
+    let scaler = s.get("/v2/a/scaler").await.ok();
+    assert_eq!(scaler.get("code"), None, "{scaler}");
+    assert!(scaler["decisions"][0].is_object(), "{scaler}");
 }
 
 #[tokio::test]
