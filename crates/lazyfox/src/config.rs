@@ -105,7 +105,7 @@ pub struct Bounds {
 }
 
 /// An endpoint's settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// What its workers run; `None` when somebody else starts them.
     pub run: Option<Run>,

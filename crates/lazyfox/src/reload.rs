@@ -5,7 +5,7 @@ use lazyfox_core::id::EndpointId;
 use lazyfox_store::StoreError;
 
 use crate::app::App;
-use crate::config::{Config, Endpoint};
+use crate::config::Config;
 use crate::providers::Release;
 use crate::release;
 
@@ -56,7 +56,7 @@ pub async fn reload(app: &App) -> Result<Reloaded, ReloadError> {
     for (id, settings) in &config.endpoints {
         match app.endpoints.configured(id) {
             None => done.added.push(id.clone()),
-            Some(old) if !same(&old, settings) => done.changed.push(id.clone()),
+            Some(old) if old != *settings => done.changed.push(id.clone()),
             Some(_) => {}
         }
     }
@@ -78,9 +78,4 @@ pub async fn reload(app: &App) -> Result<Reloaded, ReloadError> {
         releases = ?done.releases, "configuration read again"
     );
     Ok(done)
-}
-
-/// Settings have no identity but what they say.
-fn same(a: &Endpoint, b: &Endpoint) -> bool {
-    format!("{a:?}") == format!("{b:?}")
 }

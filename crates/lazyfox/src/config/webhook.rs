@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{need, within};
 
 /// An endpoint's settings for its webhooks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhooks {
     /// When they are tried, and how long they are kept.
     pub schedule: Schedule,

@@ -92,6 +92,25 @@ async fn an_endpoint_that_becomes_external_has_no_plan_any_more(s: &TestServer) 
 }
 
 #[tokio::test]
+async fn a_corrected_password_of_a_registry_is_a_change() {
+    let setup = Setup::memory().others(
+        "[registries.r]\nserver = \"r.example\"\nusername = \"u\"\npassword_file = \"password\"\n\
+         [endpoints.contained]\nimage = \"r.example/i:1\"\nregistry = \"r\"",
+    );
+    let password = setup.dir().join("password");
+    std::fs::write(&password, "wrong").expect("a file can be written");
+    let s = setup.start().await;
+    let nothing = s.post("/admin/reload", "").await.ok();
+    assert_eq!(nothing["changed"], json!([]));
+    std::fs::write(&password, "right").expect("a file can be written");
+    let reloaded = s.post("/admin/reload", "").await.ok();
+    assert_eq!(reloaded["changed"], json!(["contained"]));
+    // Workers that run pulled their image; there is nothing to replace.
+    assert_eq!(reloaded["releases"], json!([]));
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn results_of_an_endpoint_that_went_before_the_start_are_kept() {
     let setup = Setup::sqlite().keys().others("[endpoints.external]");
     let s = setup.start().await;
