@@ -15,6 +15,8 @@ pub type ByName = BTreeMap<EndpointId, Arc<Endpoint>>;
 pub struct Endpoints {
     now: RwLock<Arc<ByName>>,
     parts: Mutex<Parts>,
+    /// Held by who changes something from what it reads until all know of it.
+    changing: tokio::sync::Mutex<()>,
 }
 
 struct Parts {
@@ -49,6 +51,7 @@ impl Endpoints {
         Self {
             now: RwLock::new(parts.together()),
             parts: Mutex::new(parts),
+            changing: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -82,6 +85,12 @@ impl Endpoints {
     #[must_use]
     pub fn changes(&self, id: &EndpointId) -> Changes {
         self.parts().changes.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Waits until nobody else changes anything, and keeps others from it: a change follows from what was
+    /// read before it, and is kept in the store before it is in force.
+    pub async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// From now on the configuration says this. What was changed stays changed.

@@ -64,6 +64,7 @@ pub(super) async fn change(
         ApiError::new(Code::InvalidJson, message)
     })?;
     let refused = |why: String| ApiError::new(Code::InvalidSettings, why);
+    let alone = app.endpoints.alone().await;
     let changes = app
         .endpoints
         .changes(&endpoint)
@@ -80,6 +81,7 @@ pub(super) async fn change(
     let asked = Value::Object(document);
     tracing::info!({ endpoint.id = %endpoint, %asked }, "the scaler's numbers were changed");
     app.endpoints.change(&endpoint, changes.clone());
+    drop(alone);
     try_again(&app, &endpoint);
     let mut object = Object::new();
     object.raw("settings", &numbers(&changed).into_bytes());

@@ -22,6 +22,7 @@ on_each_store!(
 tests!(managed: super::managed();
     a_worker_that_is_started_shows_why_and_what_it_runs,
     a_changed_maximum_takes_effect_at_once_and_holds_on,
+    changes_at_the_same_time_are_all_kept,
     a_paused_endpoint_says_so,
     idle_workers_of_an_older_release_are_replaced_and_busy_ones_finish_first,
     a_release_whose_workers_never_ask_leaves_the_old_ones,
@@ -236,6 +237,20 @@ async fn changed_numbers_survive_a_restart() {
     assert_eq!(shown["settings"]["workersMax"], 7);
     assert_eq!(shown["changed"], json!({"workersMax": 7, "idleTimeout": 9}));
     s.stop().await;
+}
+
+async fn changes_at_the_same_time_are_all_kept(s: &TestServer) {
+    for value in 5..15 {
+        let (a, b) = (json!({"workersMax": value}), json!({"idleTimeout": value}));
+        let (one, other) = tokio::join!(patch(s, "managed", &a), patch(s, "managed", &b));
+        let _ = (one.ok(), other.ok());
+        let all = json!({"workersMax": value, "idleTimeout": value});
+        let shown = s.get("/v2/managed/scaler").await.ok();
+        assert_eq!(shown["changed"], all);
+        let kept = s.app().store.overrides().await.expect("the store answers");
+        let kept: Value = serde_json::from_str(&kept[0].1).expect("JSON is kept");
+        assert_eq!(kept, all);
+    }
 }
 
 async fn a_paused_endpoint_says_so(s: &TestServer) {
