@@ -41,6 +41,8 @@ pub mod secrets;
 pub mod worker;
 
 mod events;
+#[cfg(test)]
+mod failing;
 mod heard;
 mod json;
 mod signals;

@@ -1,5 +1,10 @@
 //! What becomes of workers and their jobs when the configuration says something else about their endpoint.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use lazyfox::reload;
 use lazyfox_core::job::Status;
 use lazyfox_store::{Access, Parts};
 use serde_json::json;
@@ -11,6 +16,7 @@ use crate::server::{Setup, TestServer, id_of};
 tests!(on_managed: super::super::managed();
     a_worker_of_a_removed_endpoint_finishes_its_job,
     an_endpoint_that_becomes_external_lets_its_workers_go,
+    of_two_reloads_at_once_the_last_text_wins,
 );
 
 tests!(two_gpus: super::super::on_two_gpus();
@@ -65,6 +71,23 @@ async fn a_worker_of_a_removed_endpoint_finishes_its_job(s: &TestServer) {
     let job = s.get(format!("/v2/managed/status/{id}")).await.ok();
     assert_eq!(job["status"], "COMPLETED", "{job}");
     assert_eq!(job["output"], "kept");
+}
+
+async fn of_two_reloads_at_once_the_last_text_wins(s: &TestServer) {
+    let app = s.app();
+    let alone = app.endpoints.alone().await;
+    let mut first = pin!(reload::reload(app));
+    let waits = poll_fn(|context| Poll::Ready(first.as_mut().poll(context).is_pending()));
+    assert!(waits.await, "it does not wait for the one before");
+    let file = s.dir().join("lazyfox.toml");
+    let text = std::fs::read_to_string(&file).expect("the server was started with it");
+    let text = text.replace("workers_max = 2", "workers_max = 9");
+    std::fs::write(&file, text).expect("a file can be written");
+    drop(alone);
+    let reloaded = first.await.expect("the file is good");
+    assert_eq!(reloaded.changed, ["managed".parse().expect("a name")]);
+    let shown = s.get("/v2/managed/scaler").await.ok();
+    assert_eq!(shown["settings"]["workersMax"], 9);
 }
 
 async fn an_endpoint_that_becomes_external_lets_its_workers_go(s: &TestServer) {
