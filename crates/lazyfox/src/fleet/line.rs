@@ -1,6 +1,6 @@
 //! What is known of an endpoint's workers in all: how starts went, how long things take, who is gone.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::prefetch::{Pace, Turn};
@@ -138,6 +138,14 @@ impl Fleet {
         let state = self.state();
         let line = state.lines.get(endpoint);
         line.map(|line| line.release).unwrap_or_default()
+    }
+
+    /// What workers of each endpoint are started with.
+    #[must_use]
+    pub fn releases(&self) -> HashMap<EndpointId, Release> {
+        let state = self.state();
+        let lines = state.lines.iter();
+        lines.map(|(id, line)| (id.clone(), line.release)).collect()
     }
 
     /// How the last starts of the endpoint's workers went.

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::config::Endpoint;
 use crate::decisions::Inputs;
 use crate::fleet::{Duty, Enlisted, Grace};
-use crate::providers::{Provider, Run, Stop, WorkerSpec};
+use crate::providers::{Provider, Release, Run, Stop, WorkerSpec};
 use crate::worker_env;
 
 /// Longest time between two looks while there are workers: their graces end without a wake-up.
@@ -29,6 +29,8 @@ const GRACE: Grace = Grace {
 struct Look<'a> {
     id: &'a EndpointId,
     settings: &'a Endpoint,
+    /// What a worker is that is started with these settings.
+    release: Release,
     demand: Demand,
     fleet: Vec<Member>,
 }
@@ -62,10 +64,16 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
     carry_out_duties(app, provider, &holders).await;
     let mut again_at = Timestamp::NEVER;
     if !app.is_closing() {
+        // The releases first: of what changes in between, the older number costs a needless replacement, and
+        // the newer one would keep a worker of the old command for ever.
+        let releases = app.fleet.releases();
         let endpoints = app.endpoints.all();
         let managed = endpoints.iter().filter(|(_, it)| it.run.is_some());
         let mut looks: Vec<Look<'_>> = managed
-            .map(|(id, settings)| look(app, id, settings, &surveys))
+            .map(|(id, settings)| {
+                let release = releases.get(id).copied().unwrap_or_default();
+                look(app, id, settings, release, &surveys)
+            })
             .collect();
         // Who gave up a worker for a newer release gets its place back first.
         looks.sort_by_key(|look| !look.fleet.iter().any(|member| member.outdated));
@@ -121,12 +129,19 @@ async fn carry_out_duties(app: &App, provider: &dyn Provider, holders: &HashSet<
     }
 }
 
-fn look<'a>(app: &App, id: &'a EndpointId, settings: &'a Endpoint, surveys: &[Survey]) -> Look<'a> {
+fn look<'a>(
+    app: &App,
+    id: &'a EndpointId,
+    settings: &'a Endpoint,
+    release: Release,
+    surveys: &[Survey],
+) -> Look<'a> {
     let survey = surveys.iter().find(|survey| survey.endpoint == *id);
     let holders: HashSet<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
     Look {
         id,
         settings,
+        release,
         demand: survey.map_or(Demand::default(), |survey| survey.demand),
         fleet: app.fleet.members(id, &holders),
     }
@@ -151,6 +166,7 @@ async fn scale_endpoint(
         settings,
         demand,
         fleet,
+        ..
     } = look;
     let now = app.now();
     let (starts, last_failure) = app.fleet.starts(id);
@@ -183,7 +199,7 @@ async fn scale_endpoint(
     }
     for _ in 0..plan.start {
         // The others would fail for the same reason.
-        if !start(app, provider, id, settings, &plan.reason.to_string()).await? {
+        if !start(app, provider, look, &plan.reason.to_string()).await? {
             break;
         }
     }
@@ -241,10 +257,15 @@ fn make_room(app: &App, short: &EndpointId, looks: &[Look<'_>]) {
 async fn start(
     app: &App,
     provider: &dyn Provider,
-    id: &EndpointId,
-    settings: &Endpoint,
+    look: &Look<'_>,
     why: &str,
 ) -> Result<bool, StoreError> {
+    let Look {
+        id,
+        settings,
+        release,
+        ..
+    } = *look;
     let Some(run) = settings.run.clone() else {
         return Ok(false);
     };
@@ -254,7 +275,6 @@ async fn start(
         return Ok(false);
     };
     let worker = worker_env::new_worker();
-    let release = app.fleet.release_of(id);
     tracing::info!(worker.id = %worker, endpoint.id = %id, %release, why, "starting a worker");
     // Known before it runs: it may ask for work before start returns.
     app.fleet.enlist(Enlisted {

@@ -152,6 +152,64 @@ async fn a_job_starts_a_worker_with_the_environment_of_the_sdk() {
     assert_eq!(url.map(|(_, url)| url.as_str()), Some(expected.as_str()));
 }
 
+/// While it starts the first worker, the configuration is read again and has another command.
+struct Reloading<'a> {
+    app: &'a App,
+    notes: Notes,
+}
+
+impl Provider for Reloading<'_> {
+    fn list(&self) -> Vec<Found> {
+        Vec::new()
+    }
+
+    fn start(&self, spec: WorkerSpec) -> Result<(), StartError> {
+        if spec.release == Release(1) {
+            let settings = Endpoint {
+                run: Some(Run::Process(ProcessRun {
+                    command: vec!["newer".to_owned()],
+                    ..ProcessRun::default()
+                })),
+                ..Endpoint::shipped()
+            };
+            self.app
+                .endpoints
+                .configure([(endpoint(), settings)].into());
+            self.app.fleet.release(&endpoint(), Release(2));
+        }
+        self.notes.start(spec)
+    }
+
+    fn stop(&self, worker: &WorkerId, how: Stop) {
+        self.notes.stop(worker, how);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_of_the_older_command_never_has_the_number_of_the_newer() {
+    let app = app();
+    let mut settings = app.endpoints.configured(&endpoint()).unwrap();
+    settings.scale.workers_min = 2;
+    app.endpoints.configure([(endpoint(), settings)].into());
+    app.fleet.release(&endpoint(), Release(1));
+    let provider = Reloading {
+        app: &app,
+        notes: Notes::default(),
+    };
+    scale::scale_once(&app, &provider).await.unwrap();
+    let started = provider.notes.started.lock().unwrap();
+    assert_eq!(started.len(), 2);
+    for spec in &*started {
+        let Run::Process(run) = &spec.run else {
+            panic!("a process was asked for");
+        };
+        assert_eq!(
+            (spec.release, run.command[0].as_str()),
+            (Release(1), "handler")
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_is_killed_loses_its_jobs_without_a_retry() {
     let app = app();
