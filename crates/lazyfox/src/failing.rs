@@ -71,11 +71,14 @@ impl Store for FailingStore {
         fn submit(&self, new: NewJob, now: Timestamp) -> Submitted;
         fn lease(&self, ask: Ask, now: Timestamp) -> Leased;
         fn apply(
-            &self, endpoint: &EndpointId, job: JobId, event: Event, output: Option<Bytes>, now: Timestamp
+            &self, endpoint: &EndpointId, job: JobId, event: Event, output: Option<Bytes>,
+            now: Timestamp
         ) -> Applied;
         fn expire(&self, now: Timestamp, limit: usize) -> Expired;
         fn renew(&self, beat: Heartbeat, now: Timestamp) -> Renewed;
-        fn apply_to_held(&self, worker: &WorkerId, event: HolderEvent, now: Timestamp) -> Vec<Change>;
+        fn apply_to_held(
+            &self, worker: &WorkerId, event: HolderEvent, now: Timestamp
+        ) -> Vec<Change>;
         fn append_chunks(
             &self, endpoint: &EndpointId, job: JobId, worker: &WorkerId, chunks: Vec<Bytes>
         ) -> ChunksKept;

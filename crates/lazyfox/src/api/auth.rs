@@ -92,8 +92,8 @@ pub(super) struct Speaker {
 
 /// Lets a worker pass: its own token, for its endpoint and itself, or without keys, who is no page of
 /// another site. That the endpoint is there is not asked for: what a worker has to say of its jobs counts
-/// after the configuration has forgotten the endpoint, too. A worker's SDK asks again at once after any refusal but 429, so that is what polls get
-/// (`otherwise`).
+/// after the configuration has forgotten the endpoint, too. A worker's SDK asks again at once after any
+/// refusal but 429, so that is what polls get (`otherwise`).
 pub(super) fn worker(
     app: &App,
     headers: &HeaderMap,

@@ -4,24 +4,41 @@ use std::sync::Arc;
 
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::job::Event;
-use lazyfox_core::time::Timestamp;
 use lazyfox_store::{HolderEvent, StoreError};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::app::App;
-use crate::providers::{Ended, Exit, Release};
+use crate::fleet::Left;
+use crate::providers::{Ended, Exit};
 
 /// Lines of a worker's output that go into a job's error.
 const LINES: usize = 5;
 /// Waiting jobs failed in one commit.
 const AT_ONCE: usize = 200;
 
+/// An end of a worker, and how far it is noted.
+pub struct End {
+    ended: Ended,
+    /// It is noted but for this: no worker can be started, so the jobs that wait fail, and this is why.
+    unservable: Option<String>,
+}
+
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
+        Self {
+            ended,
+            unservable: None,
+        }
+    }
+}
+
 /// Takes note of each end, for as long as there is a provider.
 pub async fn ends(app: Arc<App>, mut ended: UnboundedReceiver<Ended>) {
-    while let Some(end) = ended.recv().await {
+    while let Some(ended) = ended.recv().await {
+        let mut end = End::from(ended);
         // The store may be full or away for a moment, and an end is told only once.
-        while let Err(e) = end_once(&app, &end).await {
-            tracing::error!(worker.id = %end.worker, error = %e, "cannot note the end of a worker yet");
+        while let Err(e) = end_once(&app, &mut end).await {
+            tracing::error!(worker.id = %end.ended.worker, error = %e, "cannot note the end of a worker yet");
             app.clock.sleep_until(app.now().plus_ms(1_000)).await;
         }
         app.wakes.scale.notify_one();
@@ -32,13 +49,25 @@ pub async fn ends(app: Arc<App>, mut ended: UnboundedReceiver<Ended>) {
 ///
 /// # Errors
 /// When the store cannot answer; calling it again does the rest.
-pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
+pub async fn end_once(app: &App, end: &mut End) -> Result<(), StoreError> {
+    if end.unservable.is_none() {
+        end.unservable = note(app, &end.ended).await?;
+    }
+    match &end.unservable {
+        Some(why) => fail_unservable(app, &end.ended.endpoint, why).await,
+        None => Ok(()),
+    }
+}
+
+/// What the worker held is lost, and it is there no more. Gives a reason where the waiting jobs are to fail.
+async fn note(app: &App, end: &Ended) -> Result<Option<String>, StoreError> {
     let how = how(end);
     let (begun, died) = app.fleet.last_of(&end.worker);
     let event = HolderEvent::Lost {
         how: how.clone(),
-        // Of one that ended while nobody looked it is not known what ended it: a power loss, too.
-        died: died && end.exit != Exit::Unknown,
+        // Of one that ended while nobody looked it is not known what ended it: a power loss, too. And who
+        // stops this server, or the machine, may end its workers as well.
+        died: died && end.exit != Exit::Unknown && !app.is_closing(),
         begun,
     };
     let changes = app
@@ -58,14 +87,13 @@ pub async fn end_once(app: &App, end: &Ended) -> Result<(), StoreError> {
     );
     app.logs
         .ended(&end.endpoint, &end.worker, &end.exit.to_string());
-    match left {
-        // What this server ends because it is being stopped itself is no failure.
-        Some(left) if left.never_asked && !app.is_closing() => {
-            let why = why_not_ready(end, &how, left.retired);
-            start_failed(app, &end.endpoint, left.release, left.started_at, why).await
-        }
-        Some(_) | None => Ok(()),
-    }
+    // What this server ends because it is being stopped itself is no failure.
+    let Some(left) = left.filter(|it| it.never_asked && !app.is_closing()) else {
+        return Ok(None);
+    };
+    let why = why_not_ready(end, &how, left.retired.clone());
+    let is_unservable = start_failed(app, &end.endpoint, &left, &why);
+    Ok(is_unservable.then_some(why))
 }
 
 /// Takes note of a start that the provider refused.
@@ -85,8 +113,10 @@ pub async fn not_started(
         last_lines: Vec::new(),
     };
     match app.fleet.ended(&end, app.now()) {
-        Some(left) => start_failed(app, endpoint, left.release, left.started_at, why).await,
-        None => Ok(()),
+        Some(left) if start_failed(app, endpoint, &left, &why) => {
+            fail_unservable(app, endpoint, &why).await
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -109,29 +139,29 @@ fn why_not_ready(end: &Ended, how: &str, retired: Option<String>) -> String {
     format!("the worker {how}, before it asked for a job{hint}")
 }
 
-/// Notes a start that came to nothing; where the endpoint says so, the jobs that waited for it fail.
-///
-/// # Errors
-/// When the store cannot answer.
-pub async fn start_failed(
-    app: &App,
-    endpoint: &EndpointId,
-    release: Release,
-    started_at: Timestamp,
-    why: String,
-) -> Result<(), StoreError> {
+/// Notes a start that came to nothing. True where the endpoint has it that the jobs that waited for it fail.
+fn start_failed(app: &App, endpoint: &EndpointId, left: &Left, why: &str) -> bool {
     tracing::error!(endpoint.id = %endpoint, %why, "a worker did not start");
-    let failures = app
-        .fleet
-        .start_failed(endpoint, release, started_at, why.clone(), app.now());
+    let failures = app.fleet.start_failed(
+        endpoint,
+        left.release,
+        left.started_at,
+        why.to_owned(),
+        app.now(),
+    );
     let limit = app
         .endpoint(endpoint)
         .map_or(0, |settings| settings.fail_after_starts);
+    limit > 0 && failures >= limit
+}
+
+/// Fails the jobs that waited for a start that came to nothing.
+async fn fail_unservable(app: &App, endpoint: &EndpointId, why: &str) -> Result<(), StoreError> {
     // Where a worker serves, the jobs do not wait for this one.
-    if limit == 0 || failures < limit || app.fleet.serves(endpoint) {
+    if app.fleet.serves(endpoint) {
         return Ok(());
     }
-    fail_waiting(app, endpoint, &why).await?;
+    fail_waiting(app, endpoint, why).await?;
     // The next job may try at once. Workers that are always kept are held off, or they would be started
     // and fail without a pause.
     if app

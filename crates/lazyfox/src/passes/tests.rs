@@ -7,11 +7,12 @@ use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Job, Status};
 use lazyfox_core::policy::Terms;
 use lazyfox_store::memory::MemoryStore;
-use lazyfox_store::{Ask, Extra, NewJob, Parts};
+use lazyfox_store::{Ask, Extra, NewJob, Parts, Store};
 
 use super::*;
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
+use crate::failing::FailingStore;
 use crate::fleet::Enlisted;
 use crate::providers::{Exit, Found, ProcessRun, Release, Run, StartError, Stop, WorkerSpec};
 use crate::secrets::ServerKey;
@@ -61,6 +62,10 @@ fn enlist(app: &App, name: &str) {
 
 /// An app with one endpoint whose waiting jobs fail with the first start that does.
 fn app() -> App {
+    app_on(Arc::new(MemoryStore::new(START)))
+}
+
+fn app_on(store: Arc<dyn Store>) -> App {
     let settings = Endpoint {
         run: Some(Run::Process(ProcessRun {
             command: vec!["handler".to_owned()],
@@ -73,7 +78,6 @@ fn app() -> App {
         endpoints: [(endpoint(), settings)].into(),
         ..Config::empty()
     };
-    let store = Arc::new(MemoryStore::new(START));
     let (key, clock) = (ServerKey::ephemeral(), Clock::manual(START));
     App::new(config, store, key, clock, "http://127.0.0.1:1")
 }
@@ -92,9 +96,28 @@ async fn submitted(app: &App, n: u8) -> JobId {
     id
 }
 
-async fn status(app: &App, id: JobId) -> Status {
+async fn job(app: &App, id: JobId) -> Job {
     let loaded = app.store.load(&endpoint(), id, Parts::default()).await;
-    loaded.unwrap().unwrap().job.status()
+    loaded.unwrap().unwrap().job
+}
+
+async fn status(app: &App, id: JobId) -> Status {
+    job(app, id).await.status()
+}
+
+/// A worker that was started takes the job that waits.
+async fn leased(app: &App, name: &str) {
+    enlist(app, name);
+    app.fleet.polled(&endpoint(), &worker(name), None, START);
+    let ask = Ask {
+        endpoint: endpoint(),
+        worker: worker(name),
+        count: 1,
+        extra: Extra::default(),
+        lease_ms: 3_600_000,
+        disowns_before: None,
+    };
+    assert_eq!(app.store.lease(ask, START).await.unwrap().handouts.len(), 1);
 }
 
 fn ended(name: &str) -> Ended {
@@ -111,14 +134,43 @@ async fn a_start_that_fails_fails_the_jobs_that_waited_for_it_with_its_reason() 
     let app = app();
     let id = submitted(&app, 1).await;
     enlist(&app, "w1");
-    ends::end_once(&app, &ended("w1")).await.unwrap();
-    let loaded = app.store.load(&endpoint(), id, Parts::default()).await;
-    let job = loaded.unwrap().unwrap().job;
+    ends::end_once(&app, &mut ended("w1").into()).await.unwrap();
+    let job = job(&app, id).await;
     let error = job.state.end().unwrap().error.clone().unwrap();
     assert!(
         error.contains("exited with code 1") && error.contains("torch"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn whatever_of_an_end_the_store_fails_is_noted_when_it_answers() {
+    for operation in ["apply_to_held", "sweep"] {
+        let store = Arc::new(FailingStore::new(START));
+        let app = app_on(store.clone());
+        let id = submitted(&app, 1).await;
+        enlist(&app, "w1");
+        store.fail_next(operation);
+        let mut end = ended("w1").into();
+        ends::end_once(&app, &mut end).await.unwrap_err();
+        assert!(store.has_failed(), "{operation}");
+        assert_eq!(status(&app, id).await, Status::InQueue, "{operation}");
+        ends::end_once(&app, &mut end).await.unwrap();
+        assert_eq!(status(&app, id).await, Status::Failed, "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_while_the_server_stops_is_no_death() {
+    for (closing, deaths) in [(false, 1), (true, 0)] {
+        let app = app();
+        let id = submitted(&app, 1).await;
+        leased(&app, "w1").await;
+        app.closing.send_replace(closing);
+        ends::end_once(&app, &mut ended("w1").into()).await.unwrap();
+        let job = job(&app, id).await;
+        assert_eq!((job.status(), job.deaths.len()), (Status::InQueue, deaths));
+    }
 }
 
 #[tokio::test]
@@ -128,7 +180,7 @@ async fn a_start_that_fails_beside_a_worker_that_serves_fails_no_job() {
     enlist(&app, "w1");
     app.fleet.polled(&endpoint(), &worker("w1"), None, START);
     enlist(&app, "w2");
-    ends::end_once(&app, &ended("w2")).await.unwrap();
+    ends::end_once(&app, &mut ended("w2").into()).await.unwrap();
     assert_eq!(status(&app, id).await, Status::InQueue);
 }
 
@@ -215,17 +267,7 @@ async fn a_worker_that_is_killed_loses_its_jobs_without_a_retry() {
     let app = app();
     let provider = Notes::default();
     let id = submitted(&app, 1).await;
-    enlist(&app, "w1");
-    app.fleet.polled(&endpoint(), &worker("w1"), None, START);
-    let ask = Ask {
-        endpoint: endpoint(),
-        worker: worker("w1"),
-        count: 1,
-        extra: Extra::default(),
-        lease_ms: 3_600_000,
-        disowns_before: None,
-    };
-    assert_eq!(app.store.lease(ask, START).await.unwrap().handouts.len(), 1);
+    leased(&app, "w1").await;
     let cancelled = JobId::new(START, [9; 16], false);
     app.fleet.must_let_go(&worker("w1"), cancelled, START);
     app.clock.advance(10_000);
@@ -234,8 +276,7 @@ async fn a_worker_that_is_killed_loses_its_jobs_without_a_retry() {
         provider.stopped.lock().unwrap()[0],
         (worker("w1"), Stop::Now)
     );
-    let loaded = app.store.load(&endpoint(), id, Parts::default()).await;
-    let job = loaded.unwrap().unwrap().job;
+    let job = job(&app, id).await;
     assert_eq!((job.status(), job.retries), (Status::InQueue, 0));
     assert_eq!(job.barred, [worker("w1")]);
 }
