@@ -20,6 +20,7 @@ use lazyfox_store::{
 pub(crate) struct FailingStore {
     store: MemoryStore,
     failing: Mutex<Vec<&'static str>>,
+    called: Mutex<Vec<&'static str>>,
 }
 
 impl FailingStore {
@@ -28,6 +29,7 @@ impl FailingStore {
         Self {
             store: MemoryStore::new(now),
             failing: Mutex::new(Vec::new()),
+            called: Mutex::new(Vec::new()),
         }
     }
 
@@ -41,7 +43,14 @@ impl FailingStore {
         self.failing.lock().unwrap().is_empty()
     }
 
-    fn fails(&self, operation: &str) -> bool {
+    /// How often an operation was called.
+    pub(crate) fn called(&self, operation: &str) -> usize {
+        let called = self.called.lock().unwrap();
+        called.iter().filter(|it| **it == operation).count()
+    }
+
+    fn fails(&self, operation: &'static str) -> bool {
+        self.called.lock().unwrap().push(operation);
         let mut failing = self.failing.lock().unwrap();
         let at = failing.iter().position(|it| *it == operation);
         at.map(|at| failing.swap_remove(at)).is_some()

@@ -181,6 +181,7 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
             // The wake-up that brought us here may have been for a job; another poll shall have it.
             queue.notify_one();
             drop(poll);
+            held.disown(disowns_before.take()).await?;
             return Ok(held.let_go().await);
         }
         if app.is_closing() {
@@ -204,7 +205,13 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
         let mut woken = std::pin::pin!(queue.notified());
         woken.as_mut().enable();
         let ask = held.ask(offer, disowns_before.take());
-        let handouts = handout::lease(app, ask).await.map_err(refused)?;
+        let handouts = handout::lease(app, ask).await.map_err(|e| {
+            // The job that this poll was woken for waits for another one, which may fare better.
+            if woken_up {
+                queue.notify_one();
+            }
+            refused(e)
+        })?;
         // It may have been retired meanwhile; dropped jobs go back.
         if !handouts.is_empty() && !app.fleet.is_retired(worker) && !app.is_closing() {
             app.wakes.scale.notify_one();
@@ -225,6 +232,16 @@ fn nothing() -> Response {
 }
 
 impl Held<'_> {
+    /// A worker that gets nothing gives back what it had before it said that it works on nothing.
+    async fn disown(&self, before: Option<Timestamp>) -> ApiResult<()> {
+        if before.is_some() {
+            let nothing = Offer { count: 0, extra: 0 };
+            let ask = self.ask(nothing, before);
+            handout::lease(self.app, ask).await.map_err(refused)?;
+        }
+        Ok(())
+    }
+
     /// The worker shall stop.
     async fn let_go(&self) -> Response {
         let until = self.app.now().plus_ms(RETIRED_HOLD_MS);
@@ -300,3 +317,6 @@ fn job(app: &App, handout: &Handout) -> Bytes {
     }
     object.into_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ tests!(managed: super::managed();
     a_worker_that_is_started_shows_why_and_what_it_runs,
     a_changed_maximum_takes_effect_at_once_and_holds_on,
     changes_at_the_same_time_are_all_kept,
+    a_worker_that_shall_stop_gives_back_what_it_does_not_work_on,
     a_paused_endpoint_says_so,
     idle_workers_of_an_older_release_are_replaced_and_busy_ones_finish_first,
     a_release_whose_workers_never_ask_leaves_the_old_ones,
@@ -251,6 +252,18 @@ async fn changes_at_the_same_time_are_all_kept(s: &TestServer) {
         let kept: Value = serde_json::from_str(&kept[0].1).expect("JSON is kept");
         assert_eq!(kept, all);
     }
+}
+
+async fn a_worker_that_shall_stop_gives_back_what_it_does_not_work_on(s: &TestServer) {
+    let (busy, _, id) = one_busy_one_idle(s).await;
+    let busy = s.worker(&busy).on("managed");
+    let sick = "gpu=x&status=unhealthy&check=disk&reason=full";
+    assert_eq!(busy.ping_saying(sick).await.status, 200);
+    // What was handed out so long ago is not on its way any more, and its lease goes on.
+    s.advance(6_000).await;
+    let _poll = s.open(&busy.poll("job_in_progress=0")).await;
+    let taken = s.worker("another").on("managed").take().await;
+    assert_eq!(id_of(&taken), id);
 }
 
 async fn a_paused_endpoint_says_so(s: &TestServer) {
