@@ -181,8 +181,10 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
             // The wake-up that brought us here may have been for a job; another poll shall have it.
             queue.notify_one();
             drop(poll);
+            let until = app.now().plus_ms(RETIRED_HOLD_MS);
             held.disown(disowns_before.take()).await?;
-            return Ok(held.let_go().await);
+            app.clock.sleep_until(until).await;
+            return Ok(nothing());
         }
         if app.is_closing() {
             let message = "the server is shutting down, ask again in 5 seconds";
@@ -240,13 +242,6 @@ impl Held<'_> {
             handout::lease(self.app, ask).await.map_err(refused)?;
         }
         Ok(())
-    }
-
-    /// The worker shall stop.
-    async fn let_go(&self) -> Response {
-        let until = self.app.now().plus_ms(RETIRED_HOLD_MS);
-        self.app.clock.sleep_until(until).await;
-        nothing()
     }
 
     /// Waits while the worker may get nothing. Things may change without a word to this poll, so it looks

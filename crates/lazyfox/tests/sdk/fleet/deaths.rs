@@ -63,7 +63,10 @@ fn a_job_that_takes_too_much_memory_fails_and_says_so() {
         error.contains("out of memory") && error.contains("400 MiB"),
         "{error}"
     );
-    let workers = server.workers("fleet");
+    // The job is told of the end before the list is.
+    let workers = std::iter::repeat_with(|| server.workers("fleet"));
+    let workers = workers.skip_while(|it| stopped(it).is_empty()).next();
+    let workers = workers.expect("it is repeated for ever");
     let gone = &stopped(&workers)[0];
     assert_eq!(gone["outOfMemory"], true, "{gone}");
     assert!(text(gone, "whyStopped").contains("out of memory"), "{gone}");
