@@ -207,13 +207,7 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
         let mut woken = std::pin::pin!(queue.notified());
         woken.as_mut().enable();
         let ask = held.ask(offer, disowns_before.take());
-        let handouts = handout::lease(app, ask).await.map_err(|e| {
-            // The job that this poll was woken for waits for another one, which may fare better.
-            if woken_up {
-                queue.notify_one();
-            }
-            refused(e)
-        })?;
+        let handouts = held.lease(ask, woken_up).await?;
         // It may have been retired meanwhile; dropped jobs go back.
         if !handouts.is_empty() && !app.fleet.is_retired(worker) && !app.is_closing() {
             app.wakes.scale.notify_one();
@@ -253,6 +247,15 @@ impl Held<'_> {
             () = self.app.closed() => true,
             () = self.app.clock.sleep_until(look_again) => self.app.now() < self.until,
         }
+    }
+
+    async fn lease(&self, ask: Ask, woken_up: bool) -> ApiResult<Handouts> {
+        let leased = handout::lease(self.app, ask).await;
+        if leased.is_err() && woken_up {
+            // The job that this poll was woken for waits for another one, which may fare better.
+            self.app.wakes.queue(&self.speaker.endpoint).notify_one();
+        }
+        leased.map_err(refused)
     }
 
     fn ended_empty(&self) -> Response {

@@ -19,7 +19,7 @@ tests!(on_managed: super::super::managed();
     of_two_reloads_at_once_the_last_text_wins,
 );
 
-tests!(two_gpus: super::super::on_two_gpus();
+tests!(two_gpus: super::super::gpus::on_two_gpus();
     an_endpoint_that_becomes_external_has_no_plan_any_more,
 );
 

@@ -64,8 +64,8 @@ fn a_job_that_takes_too_much_memory_fails_and_says_so() {
         "{error}"
     );
     // The job is told of the end before the list is.
-    let workers = std::iter::repeat_with(|| server.workers("fleet"));
-    let workers = workers.skip_while(|it| stopped(it).is_empty()).next();
+    let mut workers = std::iter::repeat_with(|| server.workers("fleet"));
+    let workers = workers.find(|it| !stopped(it).is_empty());
     let workers = workers.expect("it is repeated for ever");
     let gone = &stopped(&workers)[0];
     assert_eq!(gone["outOfMemory"], true, "{gone}");
