@@ -17,6 +17,9 @@ use crate::server::{START_MS, Setup, TestServer, run};
 on_each_store!(
     a_document_has_the_last_lines_and_where_to_go_on,
     lines_are_found_by_worker_job_and_source,
+);
+
+tests!(managed: crate::server::Setup::memory().endpoint("command = [\"sleep\", \"600\"]");
     what_is_done_with_a_worker_stands_among_its_lines,
 );
 
