@@ -182,7 +182,7 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
             queue.notify_one();
             drop(poll);
             let until = app.now().plus_ms(RETIRED_HOLD_MS);
-            held.disown(disowns_before.take()).await?;
+            Box::pin(held.disown(disowns_before.take())).await?;
             app.clock.sleep_until(until).await;
             return Ok(nothing());
         }
@@ -207,7 +207,8 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
         let mut woken = std::pin::pin!(queue.notified());
         woken.as_mut().enable();
         let ask = held.ask(offer, disowns_before.take());
-        let handouts = held.lease(ask, woken_up).await?;
+        // Apart, so that a parked poll does not hold the room that asking takes.
+        let handouts = Box::pin(held.lease(ask, woken_up)).await?;
         // It may have been retired meanwhile; dropped jobs go back.
         if !handouts.is_empty() && !app.fleet.is_retired(worker) && !app.is_closing() {
             app.wakes.scale.notify_one();
