@@ -13,12 +13,10 @@ use crate::server::{DEADLINE, Endpoint, Server, pause};
 
 mod ahead;
 mod changes;
+mod deaf;
 mod deaths;
 mod hangs;
 mod starts;
-
-/// Heartbeats every second, and what they leave out is lost in some seconds.
-const LEASE_S: u64 = 4;
 
 /// The endpoint of these tests; its workers stay.
 fn endpoint(version: &str) -> Endpoint {

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{LEASE_S, completes, endpoint, gated, kill_idle, lines, noting, stopped};
+use super::{completes, endpoint, gated, kill_idle, lines, noting, stopped};
 use crate::gate::Gate;
 use crate::process;
 use crate::server::{Endpoint, Server, pause};
+
+/// A lease so short that heartbeats come every second.
+const LEASE_S: u64 = 4;
 
 /// How many jobs the worker found in each of its polls that were not empty, as it says itself.
 fn takes(server: &Server) -> Vec<u32> {

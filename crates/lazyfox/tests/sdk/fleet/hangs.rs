@@ -1,21 +1,21 @@
 //! Workers that live and do not work: no sign of life of theirs is to be believed for ever.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{
-    LEASE_S, completes, endpoint, gated, is_listed, lines, main_process, nothing_is_left_of,
-    noting, processes, stopped, text,
+    endpoint, gated, is_listed, lines, main_process, nothing_is_left_of, noting, processes,
+    stopped, text,
 };
 use crate::gate::Gate;
 use crate::process;
 use crate::sdk::LATEST;
 use crate::server::{Endpoint, Server};
 
-/// More than a job that heartbeats leave out takes to be lost, and a worker to start on a busy machine.
-const SOON: Duration = Duration::from_secs(40);
+/// A lease that outlasts the test: only what the heartbeats leave out tells that a job is lost.
+const NO_END_S: u64 = 3600;
 
 /// Its poll for work is open and its heartbeats go on, so it is given the job.
 #[test]
@@ -23,7 +23,7 @@ fn a_stopped_main_process_does_not_keep_the_job_that_it_was_given() {
     let endpoint = endpoint(LATEST)
         .set("workers_min", 1)
         .set("workers_max", 2)
-        .set("lease_s", LEASE_S);
+        .set("lease_s", NO_END_S);
     let server = Server::start(&[endpoint]);
     // The first poll is held for 20 s at least.
     let workers = server.until_workers("fleet", |it| it["summary"]["idle"] == 1);
@@ -35,10 +35,8 @@ fn a_stopped_main_process_does_not_keep_the_job_that_it_was_given() {
     );
 
     let gate = Gate::open();
-    let submitted = Instant::now();
     let job = server.submit("fleet", &gated(&gate));
     let mut second = gate.accept();
-    assert!(submitted.elapsed() < SOON, "{:?}", submitted.elapsed());
     assert_ne!(second.worker(), first);
     second.release("second");
     let state = server.finished("fleet", &job);
@@ -52,35 +50,16 @@ fn a_stopped_main_process_does_not_keep_the_job_that_it_was_given() {
     assert!(is_going, "{workers}");
 }
 
-/// It has a minute, since it may ask every 25 s only: the longest test of all.
-#[test]
-fn a_worker_that_asks_for_nothing_any_more_is_replaced() {
-    let server = Server::start(&[endpoint(LATEST).env("CAN_BE_DEAF", "1")]);
-    let deaf = server.run("fleet", &json!({"mode": "deaf"}));
-    assert_eq!(deaf["status"], "COMPLETED", "{deaf}");
-    let first = text(&deaf, "workerId").to_owned();
-    let file = server.file("fleet", "runs");
-    let job = server.submit("fleet", &noting(&file));
-    let state = completes(&server, &job);
-    assert_ne!(state["workerId"], first.as_str(), "{state}");
-    let workers = server.workers("fleet");
-    let why = text(&stopped(&workers)[0], "whyStopped");
-    assert!(why.contains("it has no job and asks for none"), "{why}");
-    nothing_is_left_of(&first);
-}
-
 #[test]
 fn a_job_that_no_heartbeat_names_goes_to_another_worker() {
     let endpoint = endpoint(LATEST)
         .set("workers_max", 2)
-        .set("lease_s", LEASE_S);
+        .set("lease_s", NO_END_S);
     let server = Server::start(&[endpoint]);
     let gate = Gate::open();
     let job = server.submit("fleet", &json!({"mode": "unnamed", "gate": gate.port()}));
     let mut first = gate.accept();
-    let taken = Instant::now();
     let mut second = gate.accept();
-    assert!(taken.elapsed() < SOON, "{:?}", taken.elapsed());
     assert_ne!(second.worker(), first.worker());
     second.release("second");
     let state = server.finished("fleet", &job);
