@@ -192,8 +192,7 @@ async fn wait_for_work(app: &Arc<App>, poll: Poll) -> ApiResult<Response> {
         }
         let able = app.fleet.abilities(worker);
         let can_start = !able.starts_beside_running && app.could_start(&speaker.endpoint);
-        let prefetch = settings.prefetch;
-        let Some(offer) = app.fleet.offer(&poll, asked, prefetch, can_start) else {
+        let Some(offer) = app.fleet.offer(&poll, asked, settings.prefetch, can_start) else {
             // The wake-up that brought us here is for one that may take the job.
             if std::mem::take(&mut woken_up) {
                 queue.notify_one();
