@@ -1,5 +1,6 @@
 //! What every part of a running server shares, and the one place where a changed job is made known.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use lazyfox_core::limits;
 use lazyfox_core::scale::Scaler;
 use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::{Bounds, Traffic};
-use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError};
+use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError, Survey};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -127,6 +128,20 @@ impl App {
     /// Which deliveries are under way, and which hosts do not answer.
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One endpoint's jobs in numbers, if it ever had any, and who holds them.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    pub async fn survey(
+        &self,
+        endpoint: &EndpointId,
+    ) -> Result<(Option<Survey>, HashSet<WorkerId>), StoreError> {
+        let surveys = self.store.survey().await?;
+        let survey = surveys.into_iter().find(|it| it.endpoint == *endpoint);
+        let holders = survey.iter().flat_map(Survey::workers).collect();
+        Ok((survey, holders))
     }
 
     /// Whether one more worker of the endpoint may come if a job waits for a while. A scaler that counts

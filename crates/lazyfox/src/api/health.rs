@@ -1,12 +1,10 @@
 //! `/health` of an endpoint; `/healthz` and `/readyz` of the server.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use lazyfox_core::id::WorkerId;
 use lazyfox_core::job::Counter;
 use lazyfox_store::Survey;
 
@@ -23,11 +21,7 @@ pub(super) async fn health(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
-    let surveys = app.store.survey().await?;
-    let survey = surveys
-        .into_iter()
-        .find(|survey| survey.endpoint == endpoint);
-    let holders: HashSet<WorkerId> = survey.iter().flat_map(Survey::workers).collect();
+    let (survey, holders) = app.survey(&endpoint).await?;
     let count = app.fleet.headcount(&endpoint, &holders);
 
     let mut workers = Object::new();

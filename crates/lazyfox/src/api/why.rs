@@ -1,16 +1,15 @@
 //! Why does my job wait?
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::id::EndpointId;
 use lazyfox_core::job::{Job, Status};
 use lazyfox_core::scale::hold_off_ms;
 use lazyfox_core::why::{self, Facts, Failing};
-use lazyfox_store::{Parts, Place, Survey};
+use lazyfox_store::{Parts, Place};
 
 use super::auth;
 use super::error::{ApiError, ApiResult};
@@ -78,9 +77,7 @@ async fn facts(
     job: &Job,
     place: &Place,
 ) -> ApiResult<Facts> {
-    let surveys = app.store.survey().await?;
-    let survey = surveys.iter().find(|survey| survey.endpoint == *endpoint);
-    let holders: HashSet<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
+    let (_, holders) = app.survey(endpoint).await?;
     let outlook = app.fleet.outlook(endpoint, &holders);
     let standing = app.decisions.standing(endpoint);
     let (starts, last) = app.fleet.starts(endpoint);

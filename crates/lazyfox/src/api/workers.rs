@@ -1,15 +1,12 @@
 //! The workers of an endpoint: what each does, and why those that are gone went.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use lazyfox_core::id::WorkerId;
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::Survey;
 
 use super::auth;
 use super::error::ApiResult;
@@ -27,9 +24,7 @@ pub(super) async fn workers(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let (endpoint, settings) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
-    let surveys = app.store.survey().await?;
-    let survey = surveys.iter().find(|survey| survey.endpoint == endpoint);
-    let holders: HashSet<WorkerId> = survey.into_iter().flat_map(Survey::workers).collect();
+    let (_, holders) = app.survey(&endpoint).await?;
     let seen = app.fleet.seen(&endpoint, &holders);
     let gone = app.fleet.gone(&endpoint);
     let throttled = app
