@@ -6,8 +6,8 @@ use crate::engine;
 use crate::place::{Place, run_of};
 
 #[tokio::test]
-async fn fifty_rounds_leave_no_container_and_no_file() {
-    const ROUNDS: usize = 10;
+async fn two_hundred_rounds_leave_no_container_and_no_file() {
+    const ROUNDS: usize = 40;
     const AT_ONCE: usize = 5;
     let (engine, place) = (engine::shared().await, Place::new());
     place.fifo("never");
