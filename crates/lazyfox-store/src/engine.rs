@@ -19,7 +19,9 @@ use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 
 pub(crate) use self::deliveries::{DeliveryRow, Forgettable};
+pub(crate) use self::endpoints::next_release;
 pub(crate) use self::index::Index;
+pub(crate) use self::open::OpenDeliveries;
 use self::tracked::Tracked;
 use crate::{
     Applied, Change, ChunksKept, Drained, Due, Expired, Key, LeaseMs, NewJob, Purged, Release,
@@ -41,10 +43,11 @@ pub(crate) trait Rows {
         endpoint: &EndpointId,
         key: &str,
     ) -> Result<Option<(Job, [u8; 32])>>;
-    /// Every live job in order of submission, then the highest place that is taken. Reads only: it
-    /// must work where nothing can be written.
-    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq>;
     fn update(&mut self, seq: Seq, job: &Job) -> Result<()>;
+    /// A lease was renewed. Rows that one server owns need not keep it: after a restart every lease is new.
+    fn renewed(&mut self, _seq: Seq, _job: &Job) {}
+    /// A search came to the end of what waits, as far as the index knows.
+    fn ran_dry(&mut self) {}
     fn delete(&mut self, job: Forgettable) -> Result<()>;
 
     fn input(&mut self, seq: Seq) -> Result<(Bytes, Option<Vec<u8>>)>;
@@ -55,8 +58,6 @@ pub(crate) trait Rows {
     fn append_chunk(&mut self, seq: Seq, chunk: &Bytes) -> Result<()>;
     fn take_chunks(&mut self, seq: Seq, bytes_max: usize) -> Result<(Vec<Bytes>, bool)>;
     fn clear_chunks(&mut self, seq: Seq) -> Result<()>;
-    /// Bytes of chunks that wait for a reader, of every job that has any.
-    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>>;
 
     /// Ended jobs to forget: their retention is over.
     fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Forgettable>>;
@@ -73,11 +74,26 @@ pub(crate) trait Rows {
     fn settle(&mut self, settlement: &Settlement) -> Result<bool>;
     /// Keeps the try that has just been counted.
     fn add_try(&mut self, number: u64, made: &Try) -> Result<()>;
+
+    fn set_counter(&mut self, endpoint: &EndpointId, counter: Counter, value: u64) -> Result<()>;
+}
+
+/// What an index of everything is derived from.
+pub(crate) trait Kept {
+    /// Every live job in order of submission, then the highest place that is taken. Reads only: it
+    /// must work where nothing can be written.
+    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq>;
+    /// Bytes of chunks that wait for a reader, of every job that has any.
+    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>>;
     /// Every open delivery.
     fn open_deliveries(&mut self, each: &mut dyn FnMut(Due)) -> Result<()>;
     /// The highest number of all.
     fn last_delivery(&mut self) -> Result<u64>;
+    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>>;
+}
 
+/// What is kept beside jobs and deliveries.
+pub(crate) trait Registers {
     fn add_webhook_secret(
         &mut self,
         endpoint: &EndpointId,
@@ -95,9 +111,6 @@ pub(crate) trait Rows {
     ) -> Result<()>;
     fn set_override(&mut self, endpoint: &EndpointId, settings: Option<&str>) -> Result<()>;
 
-    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>>;
-    fn set_counter(&mut self, endpoint: &EndpointId, counter: Counter, value: u64) -> Result<()>;
-
     fn keys(&mut self) -> Result<Vec<Key>>;
     fn add_key(&mut self, key: &Key) -> Result<()>;
     fn revoke_key(&mut self, id: &str, now: Timestamp) -> Result<bool>;
@@ -110,7 +123,7 @@ pub(crate) struct Engine<R> {
     lease_ms: LeaseMs,
 }
 
-impl<R: Rows> Engine<R> {
+impl<R: Kept> Engine<R> {
     /// Derives the index. Leases are not kept, so each running job gets a new one: its worker has
     /// that long to show that it lives.
     pub(crate) fn open(mut rows: R, now: Timestamp, lease_ms: LeaseMs) -> Result<Self> {
@@ -129,6 +142,23 @@ impl<R: Rows> Engine<R> {
         self.index.open.number_after(&before.open);
         Ok(())
     }
+}
+
+impl<R: Rows> Engine<R> {
+    /// Works on a part of what is kept: these live jobs, and chunks of these sizes. Whatever is new gets a
+    /// number behind `last`.
+    pub(crate) fn over(
+        rows: R,
+        live: impl Iterator<Item = (Seq, Job)>,
+        chunk_bytes: impl Iterator<Item = (Seq, usize)>,
+        last: Seq,
+    ) -> Self {
+        Self {
+            rows,
+            index: Tracked::new(Index::over(live, chunk_bytes, last)),
+            lease_ms: crate::default_lease(),
+        }
+    }
 
     /// Grows whenever the index may have changed.
     pub(crate) fn index_changes(&self) -> u64 {
@@ -141,6 +171,11 @@ impl<R: Rows> Engine<R> {
             self.rows.set_counter(&endpoint, counter, value)?;
         }
         Ok(())
+    }
+
+    /// Whether there is such a job, on whatever endpoint.
+    pub(crate) fn knows(&mut self, id: JobId) -> bool {
+        self.rows.by_id(id).is_ok_and(|found| found.is_some())
     }
 
     pub(crate) fn submit(&mut self, new: &NewJob) -> Result<Submitted> {

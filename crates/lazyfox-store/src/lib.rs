@@ -18,9 +18,11 @@ use lazyfox_core::scale::Demand;
 use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
 
+mod deaths;
 mod deliveries;
 mod engine;
 pub mod memory;
+pub mod postgres;
 pub mod sqlite;
 mod workers;
 
@@ -104,8 +106,8 @@ pub trait Store: Send + Sync {
     fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>>;
 
     /// Reads a page of an endpoint's jobs, newest first. A page may have fewer jobs than asked for,
-    /// even none, and go on all the same: one call looks at [`LIST_VISITS_MAX`] jobs at most, of
-    /// whatever endpoint.
+    /// even none, and go on all the same: one call looks at [`LIST_VISITS_MAX`] jobs at most, where a store
+    /// has all in one order of whatever endpoint.
     fn list(&self, query: Query) -> Answer<'_, Page>;
 
     /// Lets [`Event::Purge`] or [`Event::Unservable`] happen to the `limit` oldest waiting jobs.

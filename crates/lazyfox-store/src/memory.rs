@@ -12,7 +12,7 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
 
 use self::rows::MapRows;
-use crate::engine::{Engine, Result, Rows as _};
+use crate::engine::{Engine, Registers as _, Result};
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
     Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts, Place,

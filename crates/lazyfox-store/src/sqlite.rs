@@ -20,7 +20,7 @@ use self::files::Held;
 use self::readers::Readers;
 use self::rows::SqlRows;
 use self::writer::Writer;
-use crate::engine::Rows as _;
+use crate::engine::Registers as _;
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
     Heartbeat, HolderEvent, Key, LeaseMs, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts,

@@ -9,7 +9,7 @@ use lazyfox_core::scale::Demand;
 use lazyfox_core::time::Timestamp;
 
 use super::open::OpenDeliveries;
-use super::{Result, Rows, Seq};
+use super::{Kept, Result, Seq};
 use crate::{LeaseMs, PLACES_COUNTED, Place, Survey};
 
 #[derive(Default)]
@@ -59,7 +59,7 @@ impl Cursor {
 }
 
 impl Index {
-    pub(crate) fn derive<R: Rows>(
+    pub(crate) fn derive<R: Kept>(
         rows: &mut R,
         now: Timestamp,
         lease_ms: &LeaseMs,
@@ -87,6 +87,24 @@ impl Index {
         index.open = OpenDeliveries::with_last(rows.last_delivery()?);
         rows.open_deliveries(&mut |due| index.open.enter(&due))?;
         Ok(index)
+    }
+
+    /// The same of a part of what is kept, where leases are as they are.
+    pub(crate) fn over(
+        live: impl Iterator<Item = (Seq, Job)>,
+        chunk_bytes: impl Iterator<Item = (Seq, usize)>,
+        last: Seq,
+    ) -> Self {
+        let mut index = Self {
+            last_seq: last,
+            chunk_bytes: chunk_bytes.filter(|(_, bytes)| *bytes > 0).collect(),
+            open: OpenDeliveries::with_last(last),
+            ..Self::default()
+        };
+        for (seq, job) in live {
+            index.enter(seq, &job);
+        }
+        index
     }
 
     /// The latest place that is taken.

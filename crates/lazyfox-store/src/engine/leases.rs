@@ -37,6 +37,7 @@ impl<R: Rows> Engine<R> {
         while leased.handouts.len() < ask.most() && bytes < HANDOUT_BYTES && skipped < SKIPPED_MAX {
             let waits = leased.handouts.len() >= ask.count;
             let Some((cursor, seq)) = self.index.next_waiting(&ask.endpoint, from) else {
+                self.rows.ran_dry();
                 break;
             };
             // Those of the low lane would wait behind others each time, and the one that ends its worker
@@ -140,6 +141,7 @@ impl<R: Rows> Engine<R> {
                 lease_ms: beat.lease_ms,
             };
             if is_meant && let Ok(step) = job::apply(&job, event, now) {
+                self.rows.renewed(seq, &step.job);
                 self.index.update(seq, &job, &step.job);
             }
         }

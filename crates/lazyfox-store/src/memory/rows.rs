@@ -11,7 +11,7 @@ use lazyfox_core::job::{self, Counter, Job};
 use lazyfox_core::time::Timestamp;
 
 use self::deliveries::Deliveries;
-use crate::engine::{DeliveryRow, Forgettable, Result, Rows, Seq};
+use crate::engine::{DeliveryRow, Forgettable, Kept, Registers, Result, Rows, Seq};
 use crate::{
     Due, Key, LIST_VISITS_MAX, Loaded, NewJob, Page, Parts, Query, Release, Settlement, StoreError,
     Webhook, WebhookSecret,
@@ -135,13 +135,6 @@ impl Rows for MapRows {
         }))
     }
 
-    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq> {
-        for (&seq, record) in &self.records {
-            each(seq, record.job.clone());
-        }
-        Ok(self.records.last_key_value().map_or(0, |(&seq, _)| seq))
-    }
-
     fn update(&mut self, seq: Seq, job: &Job) -> Result<()> {
         let before = std::mem::replace(&mut self.record(seq)?.job, job.clone());
         if let Some(end) = before.state.end() {
@@ -215,16 +208,6 @@ impl Rows for MapRows {
         Ok(())
     }
 
-    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>> {
-        let with_chunks = self
-            .records
-            .iter()
-            .filter(|(_, record)| !record.chunks.is_empty());
-        Ok(with_chunks
-            .map(|(&seq, record)| (seq, record.chunks.iter().map(Bytes::len).sum()))
-            .collect())
-    }
-
     fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Forgettable>> {
         let over = self.forget.iter().take_while(|(at, _)| *at <= now);
         let over = over.take(limit).map(|&(_, seq)| Forgettable {
@@ -273,6 +256,30 @@ impl Rows for MapRows {
         Ok(())
     }
 
+    fn set_counter(&mut self, _: &EndpointId, _: Counter, _: u64) -> Result<()> {
+        // The index counts, and it lives as long as this store.
+        Ok(())
+    }
+}
+
+impl Kept for MapRows {
+    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq> {
+        for (&seq, record) in &self.records {
+            each(seq, record.job.clone());
+        }
+        Ok(self.records.last_key_value().map_or(0, |(&seq, _)| seq))
+    }
+
+    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>> {
+        let with_chunks = self
+            .records
+            .iter()
+            .filter(|(_, record)| !record.chunks.is_empty());
+        Ok(with_chunks
+            .map(|(&seq, record)| (seq, record.chunks.iter().map(Bytes::len).sum()))
+            .collect())
+    }
+
     fn open_deliveries(&mut self, each: &mut dyn FnMut(Due)) -> Result<()> {
         let rows = self.deliveries.rows.values().map(|(row, _)| row);
         rows.filter(|row| row.state == State::Pending)
@@ -285,6 +292,12 @@ impl Rows for MapRows {
         Ok(last.map_or(0, |(&number, _)| number))
     }
 
+    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {
+        Ok(Vec::new())
+    }
+}
+
+impl Registers for MapRows {
     fn add_webhook_secret(
         &mut self,
         endpoint: &EndpointId,
@@ -315,15 +328,6 @@ impl Rows for MapRows {
             Some(text) => self.overrides.insert(endpoint.clone(), text.to_owned()),
             None => self.overrides.remove(endpoint),
         };
-        Ok(())
-    }
-
-    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {
-        Ok(Vec::new())
-    }
-
-    fn set_counter(&mut self, _: &EndpointId, _: Counter, _: u64) -> Result<()> {
-        // The index counts, and it lives as long as this store.
         Ok(())
     }
 

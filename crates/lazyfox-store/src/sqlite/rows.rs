@@ -1,6 +1,5 @@
 //! Jobs as rows: the only place that knows the encoding.
 
-mod deaths;
 mod deliveries;
 mod endpoints;
 mod keys;
@@ -18,7 +17,8 @@ pub(super) use self::endpoints::overrides;
 pub(super) use self::keys::keys;
 use self::read::{COLUMNS, job_of, ms};
 pub(super) use self::read::{Load, list, load};
-use crate::engine::{DeliveryRow, Forgettable, Result, Rows, Seq};
+use crate::deaths;
+use crate::engine::{DeliveryRow, Forgettable, Kept, Registers, Result, Rows, Seq};
 use crate::{Due, Key, NewJob, Release, Settlement, StoreError, WebhookSecret};
 
 /// The writer's connection. A transaction begins with the first write of a group.
@@ -225,21 +225,6 @@ impl Rows for SqlRows {
             .map(|job| (job, fingerprint)))
     }
 
-    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq> {
-        let sql = select_jobs("WHERE ended_at IS NULL ORDER BY seq");
-        let mut statement = self.connection.prepare_cached(&sql).map_err(unavailable)?;
-        let mut rows = statement.query([]).map_err(unavailable)?;
-        while let Some(row) = rows.next().map_err(unavailable)? {
-            let (seq, job) = job_of(row)?;
-            each(seq, job);
-        }
-        let last: Option<i64> = self
-            .connection
-            .query_row("SELECT max(seq) FROM jobs", [], |row| row.get(0))
-            .map_err(unavailable)?;
-        Ok(last.unwrap_or_default().cast_unsigned())
-    }
-
     fn update(&mut self, seq: Seq, job: &Job) -> Result<()> {
         let attempt = job.state.last_attempt();
         let end = job.state.end();
@@ -362,23 +347,6 @@ impl Rows for SqlRows {
         Ok(())
     }
 
-    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT seq, sum(length(body)) FROM chunks GROUP BY seq")
-            .map_err(unavailable)?;
-        let rows = statement
-            .query_map([], |row| {
-                let bytes: i64 = row.get(1)?;
-                Ok((
-                    row.get::<_, i64>(0)?.cast_unsigned(),
-                    usize::try_from(bytes).unwrap_or(0),
-                ))
-            })
-            .map_err(unavailable)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(unavailable)
-    }
-
     fn forgettable(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Forgettable>> {
         let mut statement = self
             .connection
@@ -431,6 +399,53 @@ impl Rows for SqlRows {
         self.insert_try(number, made)
     }
 
+    fn set_counter(&mut self, endpoint: &EndpointId, counter: Counter, value: u64) -> Result<()> {
+        self.write(
+            "INSERT INTO counters (endpoint, counter, value) VALUES (?1, ?2, ?3)
+             ON CONFLICT (endpoint, counter) DO UPDATE SET value = excluded.value",
+            params![
+                endpoint.as_str(),
+                keys::counter_name(counter),
+                value.cast_signed()
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+impl Kept for SqlRows {
+    fn scan(&mut self, each: &mut dyn FnMut(Seq, Job)) -> Result<Seq> {
+        let sql = select_jobs("WHERE ended_at IS NULL ORDER BY seq");
+        let mut statement = self.connection.prepare_cached(&sql).map_err(unavailable)?;
+        let mut rows = statement.query([]).map_err(unavailable)?;
+        while let Some(row) = rows.next().map_err(unavailable)? {
+            let (seq, job) = job_of(row)?;
+            each(seq, job);
+        }
+        let last: Option<i64> = self
+            .connection
+            .query_row("SELECT max(seq) FROM jobs", [], |row| row.get(0))
+            .map_err(unavailable)?;
+        Ok(last.unwrap_or_default().cast_unsigned())
+    }
+
+    fn chunk_bytes(&mut self) -> Result<Vec<(Seq, usize)>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT seq, sum(length(body)) FROM chunks GROUP BY seq")
+            .map_err(unavailable)?;
+        let rows = statement
+            .query_map([], |row| {
+                let bytes: i64 = row.get(1)?;
+                Ok((
+                    row.get::<_, i64>(0)?.cast_unsigned(),
+                    usize::try_from(bytes).unwrap_or(0),
+                ))
+            })
+            .map_err(unavailable)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(unavailable)
+    }
+
     fn open_deliveries(&mut self, each: &mut dyn FnMut(Due)) -> Result<()> {
         self.scan_open(each)
     }
@@ -439,6 +454,12 @@ impl Rows for SqlRows {
         self.max_delivery()
     }
 
+    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {
+        keys::counters(&self.connection)
+    }
+}
+
+impl Registers for SqlRows {
     fn add_webhook_secret(
         &mut self,
         endpoint: &EndpointId,
@@ -463,23 +484,6 @@ impl Rows for SqlRows {
 
     fn set_override(&mut self, endpoint: &EndpointId, settings: Option<&str>) -> Result<()> {
         self.write_override(endpoint, settings)
-    }
-
-    fn counters(&mut self) -> Result<Vec<(EndpointId, Counter, u64)>> {
-        keys::counters(&self.connection)
-    }
-
-    fn set_counter(&mut self, endpoint: &EndpointId, counter: Counter, value: u64) -> Result<()> {
-        self.write(
-            "INSERT INTO counters (endpoint, counter, value) VALUES (?1, ?2, ?3)
-             ON CONFLICT (endpoint, counter) DO UPDATE SET value = excluded.value",
-            params![
-                endpoint.as_str(),
-                keys::counter_name(counter),
-                value.cast_signed()
-            ],
-        )?;
-        Ok(())
     }
 
     fn keys(&mut self) -> Result<Vec<Key>> {

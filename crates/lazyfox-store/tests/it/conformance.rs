@@ -27,7 +27,7 @@ macro_rules! suite {
             $(mod $group {
                 $(#[tokio::test]
                 async fn $case() {
-                    super::super::$group::$case(&*super::super::world::$store()).await;
+                    super::super::$group::$case(&*super::super::world::$store().await).await;
                 })+
             })+
         }
@@ -38,6 +38,7 @@ macro_rules! on_every_store {
     ($($cases:tt)+) => {
         suite!(memory, $($cases)+);
         suite!(sqlite, $($cases)+);
+        suite!(postgres, $($cases)+);
     };
 }
 

@@ -7,6 +7,7 @@ mod ledger;
 mod ops;
 mod replay;
 
+use self::replay::Durable;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
@@ -24,12 +25,22 @@ fn config() -> Config {
     }
 }
 
+fn replay(ops: &[ops::Op], durable: Durable) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(replay::on_both(ops, durable));
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
     fn sqlite_does_what_memory_does(ops in ops::history()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(replay::on_both(&ops));
+        replay(&ops, Durable::sqlite());
+    }
+
+    #[test]
+    fn postgres_does_what_memory_does(ops in ops::history()) {
+        replay(&ops, Durable::postgres());
     }
 }

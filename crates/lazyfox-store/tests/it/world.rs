@@ -14,6 +14,7 @@ use lazyfox_core::limits;
 use lazyfox_core::policy::{Asked, Defaults, Terms};
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
+use lazyfox_store::postgres::{Access, PostgresStore, Trust};
 use lazyfox_store::sqlite::SqliteStore;
 use lazyfox_store::{
     Answer, Applied, Ask, Change, Extra, HolderEvent, Idempotency, Loaded, NewJob, Parts, Store,
@@ -158,20 +159,39 @@ pub(crate) struct Subject {
     _dir: Option<TempDir>,
 }
 
-pub(crate) fn memory() -> Subject {
+pub(crate) async fn memory() -> Subject {
     Subject {
         store: Box::new(MemoryStore::new(START)),
         _dir: None,
     }
 }
 
-pub(crate) fn sqlite() -> Subject {
+pub(crate) async fn sqlite() -> Subject {
     let dir = TempDir::new().unwrap();
     Subject {
         store: Box::new(SqliteStore::open(dir.path(), START).unwrap()),
         _dir: Some(dir),
     }
 }
+
+pub(crate) async fn postgres() -> Subject {
+    let store = postgres_at(&lazyfox_testing::shared().database()).await;
+    Subject {
+        store: Box::new(store),
+        _dir: None,
+    }
+}
+
+/// A server's store in this database.
+pub(crate) async fn postgres_at(url: &str) -> PostgresStore {
+    let access = Access::parse(url, None, Trust::Public, CONNECTIONS).unwrap();
+    PostgresStore::open(&access, "here".to_owned())
+        .await
+        .unwrap()
+}
+
+/// A few: many tests share a cluster.
+const CONNECTIONS: usize = 4;
 
 impl Deref for Subject {
     type Target = dyn Store;

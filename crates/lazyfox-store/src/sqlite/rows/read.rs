@@ -8,7 +8,8 @@ use lazyfox_core::time::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{deaths, unavailable};
+use super::unavailable;
+use crate::deaths;
 use crate::engine::{Result, Seq};
 use crate::{LIST_VISITS_MAX, Loaded, Page, Parts, Query, StoreError};
 

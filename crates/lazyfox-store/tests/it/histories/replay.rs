@@ -5,6 +5,7 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lazyfox_core::id::JobId;
@@ -21,8 +22,34 @@ use super::ledger::Ledger;
 use super::ops::{ENDPOINTS, HOSTS, New, Op, Speaker, Ttl, WORKERS, What};
 use crate::world::*;
 
-pub(crate) async fn on_both(ops: &[Op]) {
-    let mut replay = Replay::new();
+/// Which store is compared with the one in memory.
+#[derive(Clone)]
+pub(crate) enum Durable {
+    /// In a directory of its own.
+    Sqlite(Arc<TempDir>),
+    /// In the database of this URL.
+    Postgres(String),
+}
+
+impl Durable {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(Arc::new(TempDir::new().unwrap()))
+    }
+
+    pub(crate) fn postgres() -> Self {
+        Self::Postgres(lazyfox_testing::shared().database())
+    }
+
+    async fn open(&self, now: Timestamp) -> Box<dyn Store> {
+        match self {
+            Self::Sqlite(dir) => Box::new(SqliteStore::open(dir.path(), now).unwrap()),
+            Self::Postgres(url) => Box::new(postgres_at(url).await),
+        }
+    }
+}
+
+pub(crate) async fn on_both(ops: &[Op], durable: Durable) {
+    let mut replay = Replay::new(durable).await;
     for op in ops {
         replay.step(op).await;
         let surveys = replay.both(async |store| store.survey().await).await;
@@ -35,9 +62,9 @@ pub(crate) async fn on_both(ops: &[Op]) {
 }
 
 struct Replay {
-    dir: TempDir,
+    kept: Durable,
     memory: MemoryStore,
-    durable: Option<SqliteStore>,
+    durable: Option<Box<dyn Store>>,
     now: Timestamp,
     /// Every id that was ever submitted, also those that were not accepted.
     ids: Vec<(JobId, usize)>,
@@ -49,12 +76,11 @@ struct Replay {
 }
 
 impl Replay {
-    fn new() -> Self {
-        let dir = TempDir::new().unwrap();
+    async fn new(kept: Durable) -> Self {
         Self {
             memory: MemoryStore::new(START),
-            durable: Some(SqliteStore::open(dir.path(), START).unwrap()),
-            dir,
+            durable: Some(kept.open(START).await),
+            kept,
             now: START,
             ids: Vec::new(),
             secrets: 0,
@@ -64,7 +90,7 @@ impl Replay {
     }
 
     fn stores(&self) -> [&dyn Store; 2] {
-        [&self.memory, self.durable.as_ref().unwrap()]
+        [&self.memory, &**self.durable.as_ref().unwrap()]
     }
 
     /// Asks both stores and gives their common answer.
@@ -382,7 +408,11 @@ impl Replay {
     /// wait, and leases, which begin anew.
     async fn reopen(&mut self) {
         self.durable = None;
-        self.durable = Some(SqliteStore::open(self.dir.path(), self.now).unwrap());
+        self.durable = Some(self.kept.open(self.now).await);
+        if matches!(self.kept, Durable::Postgres(_)) {
+            // The end of one server takes nothing away from the others.
+            return;
+        }
         for (id, on) in self.ledger.unfinished() {
             let event = Event::WaitEnded;
             let applied = self.memory.apply(&on, id, event.clone(), None, self.now);

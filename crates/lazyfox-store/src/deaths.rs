@@ -3,7 +3,7 @@
 use lazyfox_core::job::Death;
 
 /// `None` where there are none.
-pub(super) fn text(deaths: &[Death]) -> Option<String> {
+pub(crate) fn text(deaths: &[Death]) -> Option<String> {
     let lines = deaths.iter().map(|Death { worker, how }| {
         let how = how.replace('\\', "\\\\").replace('\n', "\\n");
         format!("{worker} {how}")
@@ -13,7 +13,7 @@ pub(super) fn text(deaths: &[Death]) -> Option<String> {
 }
 
 /// `None` where it is not such a text.
-pub(super) fn parse(text: &str) -> Option<Vec<Death>> {
+pub(crate) fn parse(text: &str) -> Option<Vec<Death>> {
     if text.is_empty() {
         return Some(Vec::new());
     }

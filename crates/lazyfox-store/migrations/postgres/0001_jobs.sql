@@ -1,0 +1,207 @@
+-- The first format. Times are milliseconds since 1970 (UTC), durations milliseconds. Every key begins with the
+-- endpoint, so that the tables can be distributed by it. Texts hold no zero byte: where one came, there is U+FFFF.
+-- Look inside with:  SELECT * FROM lazyfox.jobs_readable ORDER BY seq DESC LIMIT 10
+
+-- seq is the order of submission and the order of the queue; from one sequence, so that it holds over servers.
+CREATE SEQUENCE lazyfox.jobs_seq;
+
+-- One row per job, without its payloads: this table is written at every step of a job's life. The uuid of a job
+-- that came through /runsync has its two variant bits set, and the name sync- in front. deadline is when the
+-- clock has something to do next. has_secrets and has_output spare a look where there is nothing.
+CREATE TABLE lazyfox.jobs (
+    endpoint             text    COLLATE "C" NOT NULL,
+    id                   uuid    NOT NULL,
+    seq                  bigint  NOT NULL DEFAULT nextval('lazyfox.jobs_seq'),
+    status               text    COLLATE "C" NOT NULL CHECK (status IN
+                         ('IN_QUEUE', 'IN_PROGRESS', 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT')),
+    low_priority         boolean NOT NULL,
+    created_at           bigint  NOT NULL,
+    queued_at            bigint  NOT NULL,
+    expires_at           bigint  NOT NULL,
+    expiry_is_hard       boolean NOT NULL,
+    awaited              boolean NOT NULL,
+    retries              integer NOT NULL CHECK (retries BETWEEN 0 AND 10),
+    barred               text,
+    deaths               text    CHECK (deaths <> ''),
+    worker               text    COLLATE "C",
+    started_at           bigint,
+    lease_until          bigint,
+    begun                boolean NOT NULL DEFAULT true,
+    ended_at             bigint,
+    error                text,
+    forget_at            bigint,
+    deadline             bigint,
+    has_secrets          boolean NOT NULL,
+    has_output           boolean NOT NULL DEFAULT false,
+    execution_timeout    bigint,
+    ttl                  bigint  NOT NULL,
+    ttl_given            boolean NOT NULL,
+    retries_max          integer NOT NULL,
+    retention            bigint  NOT NULL,
+    retention_sync       bigint  NOT NULL,
+    ttl_expiry_forgets   boolean NOT NULL,
+    webhook_on_cancel    boolean NOT NULL,
+    poison_after         integer NOT NULL CHECK (poison_after BETWEEN 0 AND 10),
+    webhook              text,
+    webhook_host         text    NOT NULL DEFAULT '',
+    idempotency_key      text,
+    fingerprint          bytea   CHECK (length(fingerprint) = 32),
+    PRIMARY KEY (endpoint, id),
+    CHECK ((status IN ('IN_QUEUE', 'IN_PROGRESS')) = (ended_at IS NULL)),
+    CHECK ((ended_at IS NULL) = (forget_at IS NULL)),
+    CHECK ((ended_at IS NULL) = (deadline IS NOT NULL)),
+    CHECK (status <> 'IN_QUEUE' OR worker IS NULL),
+    CHECK (status <> 'IN_PROGRESS' OR worker IS NOT NULL),
+    CHECK ((status = 'IN_PROGRESS') = (lease_until IS NOT NULL)),
+    CHECK (begun OR status = 'IN_PROGRESS'),
+    CHECK ((worker IS NULL) = (started_at IS NULL)),
+    CHECK (status NOT IN ('FAILED', 'TIMED_OUT') OR error IS NOT NULL),
+    CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL))
+);
+-- The queue: the normal lane, then the low one, each in order.
+CREATE INDEX jobs_waiting ON lazyfox.jobs (endpoint, low_priority, seq) WHERE status = 'IN_QUEUE';
+CREATE INDEX jobs_held ON lazyfox.jobs (endpoint, worker) WHERE status = 'IN_PROGRESS';
+CREATE INDEX jobs_deadline ON lazyfox.jobs (endpoint, deadline) WHERE ended_at IS NULL;
+CREATE INDEX jobs_to_forget ON lazyfox.jobs (endpoint, forget_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX jobs_listed ON lazyfox.jobs (endpoint, seq);
+CREATE UNIQUE INDEX jobs_idempotency ON lazyfox.jobs (endpoint, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+
+-- Payloads, apart from the row that changes often. The input stays until the record goes (a failed job can be
+-- retried); secrets are sealed by the server and wiped when they cannot be needed again.
+CREATE TABLE lazyfox.inputs (
+    endpoint text  COLLATE "C" NOT NULL,
+    id       uuid  NOT NULL,
+    body     bytea NOT NULL,
+    secrets  bytea,
+    PRIMARY KEY (endpoint, id)
+);
+CREATE TABLE lazyfox.outputs (
+    endpoint text  COLLATE "C" NOT NULL,
+    id       uuid  NOT NULL,
+    body     bytea NOT NULL,
+    PRIMARY KEY (endpoint, id)
+);
+-- Chunks of a stream that no reader has taken yet.
+CREATE TABLE lazyfox.chunks (
+    endpoint text   COLLATE "C" NOT NULL,
+    id       uuid   NOT NULL,
+    n        bigint NOT NULL,
+    body     bytea  NOT NULL,
+    PRIMARY KEY (endpoint, id, n)
+);
+-- Bodies are kept as they came: to compress them costs more time than it saves, and their length can be told
+-- without reading them.
+ALTER TABLE lazyfox.inputs ALTER COLUMN body SET STORAGE EXTERNAL;
+ALTER TABLE lazyfox.outputs ALTER COLUMN body SET STORAGE EXTERNAL;
+ALTER TABLE lazyfox.chunks ALTER COLUMN body SET STORAGE EXTERNAL;
+
+-- Webhooks to deliver, written in the same commit as the terminal state. number is the order in which jobs
+-- ended; n counts the deliveries of one job, and with the job's id it is the delivery's id. tries are all, round
+-- those since the last redelivery. due_at is of pending ones. Until claimed_until, by
+-- the database's clock, the server claimed_by sends it.
+CREATE SEQUENCE lazyfox.deliveries_number;
+CREATE TABLE lazyfox.deliveries (
+    endpoint      text    COLLATE "C" NOT NULL,
+    number        bigint  NOT NULL DEFAULT nextval('lazyfox.deliveries_number'),
+    id            uuid    NOT NULL,
+    n             integer NOT NULL,
+    host          text    COLLATE "C" NOT NULL,
+    bytes         bigint  NOT NULL,
+    state         text    NOT NULL CHECK (state IN ('pending', 'delivered', 'failed', 'withdrawn')),
+    created_at    bigint  NOT NULL,
+    due_at        bigint,
+    tries         integer NOT NULL DEFAULT 0,
+    round         integer NOT NULL DEFAULT 0,
+    keep_until    bigint  NOT NULL,
+    claimed_by    text    COLLATE "C" NOT NULL DEFAULT '',
+    claimed_until bigint  NOT NULL DEFAULT 0,
+    PRIMARY KEY (endpoint, number),
+    UNIQUE (endpoint, id, n),
+    CHECK ((state = 'pending') = (due_at IS NOT NULL)),
+    CHECK (round <= tries)
+);
+CREATE INDEX deliveries_open ON lazyfox.deliveries (endpoint, host, due_at, number)
+    WHERE due_at IS NOT NULL;
+-- Each try, the first is 1. status is that of the answer, answer its first bytes, error why it was no success.
+CREATE TABLE lazyfox.tries (
+    endpoint text     COLLATE "C" NOT NULL,
+    number   bigint   NOT NULL,
+    try      integer  NOT NULL,
+    at       bigint   NOT NULL,
+    duration bigint   NOT NULL,
+    status   integer,
+    answer   text,
+    error    text,
+    PRIMARY KEY (endpoint, number, try)
+);
+-- What deliveries are signed with. secret is sealed by the server; valid_until is NULL for the newest.
+CREATE TABLE lazyfox.webhook_secrets (
+    endpoint    text   COLLATE "C" NOT NULL,
+    id          text   COLLATE "C" NOT NULL,
+    secret      bytea  NOT NULL,
+    created_at  bigint NOT NULL,
+    valid_until bigint,
+    PRIMARY KEY (endpoint, id)
+);
+CREATE UNIQUE INDEX webhook_secrets_newest ON lazyfox.webhook_secrets (endpoint)
+    WHERE valid_until IS NULL;
+
+-- The endpoints that ever had a job.
+CREATE TABLE lazyfox.queues (
+    endpoint text COLLATE "C" PRIMARY KEY
+);
+-- What /health counts over the life of an endpoint: the sum of the rows of each counter. Rows are added, because
+-- one that everybody changes would be waited for; now and then they are made one again.
+CREATE TABLE lazyfox.counts (
+    endpoint  text   COLLATE "C" NOT NULL,
+    completed bigint NOT NULL DEFAULT 0,
+    failed    bigint NOT NULL DEFAULT 0,
+    cancelled bigint NOT NULL DEFAULT 0,
+    timed_out bigint NOT NULL DEFAULT 0,
+    retried   bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX counts_of ON lazyfox.counts (endpoint);
+
+-- number counts the releases of an endpoint's workers from 1, fingerprint is that of the latest one, released_at
+-- its beginning. settings is a JSON text of what somebody changed while a server ran.
+CREATE TABLE lazyfox.endpoints (
+    endpoint    text   COLLATE "C" PRIMARY KEY,
+    number      bigint CHECK (number BETWEEN 1 AND 4294967295),
+    fingerprint bytea  CHECK (length(fingerprint) = 32),
+    released_at bigint,
+    settings    text,
+    CHECK ((number IS NULL) = (fingerprint IS NULL)),
+    CHECK ((number IS NULL) = (released_at IS NULL))
+);
+
+-- API keys. Only the SHA-256 of a key is here. endpoints is NULL for all, else names with spaces between.
+CREATE TABLE lazyfox.keys (
+    id         text   COLLATE "C" PRIMARY KEY,
+    label      text   NOT NULL,
+    hash       bytea  NOT NULL UNIQUE CHECK (length(hash) = 32),
+    access     text   NOT NULL CHECK (access IN ('admin', 'read-write', 'read-only')),
+    endpoints  text,
+    created_at bigint NOT NULL,
+    revoked_at bigint
+);
+
+-- For people: ids and times in their usual spelling.
+CREATE VIEW lazyfox.jobs_readable AS
+SELECT j.seq,
+       CASE WHEN get_byte(uuid_send(j.id), 8) >= 192 THEN 'sync-' || overlay(j.id::text PLACING
+                to_hex((get_byte(uuid_send(j.id), 8) & 63 | 128) >> 4) FROM 20 FOR 1)
+            ELSE j.id::text END AS job,
+       j.endpoint, j.status, j.retries, j.worker, j.error,
+       to_timestamp(j.created_at / 1000.0) AS created,
+       to_timestamp(j.started_at / 1000.0) AS started,
+       to_timestamp(j.ended_at / 1000.0) AS ended,
+       j.webhook
+FROM lazyfox.jobs j;
+CREATE VIEW lazyfox.deliveries_readable AS
+SELECT d.number, j.job || '_' || d.n AS delivery, d.endpoint, d.host, d.state, d.tries,
+       to_timestamp(d.created_at / 1000.0) AS created, to_timestamp(d.due_at / 1000.0) AS due,
+       (SELECT coalesce(t.error, 'answered ' || t.status) FROM lazyfox.tries t
+        WHERE t.endpoint = d.endpoint AND t.number = d.number ORDER BY t.try DESC LIMIT 1) AS last
+FROM lazyfox.deliveries d JOIN lazyfox.jobs k ON k.endpoint = d.endpoint AND k.id = d.id
+     JOIN lazyfox.jobs_readable j ON j.seq = k.seq;

@@ -1,0 +1,664 @@
+//! The store of several servers: one PostgreSQL that all of them share.
+//!
+//! What an operation does is decided by the same engine that runs the embedded stores, on the rows that it
+//! needs: they are read and locked, changed in memory, and written back ([`group`]). The order of the queue and
+//! the deadlines are indexes of the database, since no server knows what another one does.
+
+mod connect;
+mod deliveries;
+mod group;
+mod load;
+mod pipeline;
+mod read;
+mod registers;
+mod row;
+mod schema;
+mod set;
+mod sql;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use deadpool_postgres::Pool;
+use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
+use lazyfox_core::job::Event;
+use lazyfox_core::time::Timestamp;
+use lazyfox_core::traffic::Traffic;
+
+pub use self::connect::{Access, Trust};
+use self::connect::{Failure, failed};
+use self::group::{Groups, Plan};
+use self::load::Needs;
+use self::read::Loads;
+use self::row::{Id, column, endpoint_of, time, unsigned};
+pub use self::schema::Format;
+use self::set::{Became, Over};
+use crate::engine::Result;
+use crate::{
+    Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
+    Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts, Place,
+    Purged, Query, Redelivery, Release, Renewed, Settlement, Store, Submitted, Survey,
+    WebhookSecret,
+};
+
+/// Workers whose endpoints are remembered.
+const WORKERS_KNOWN: usize = 50_000;
+
+/// Keeps everything in a PostgreSQL database.
+pub struct PostgresStore {
+    pool: Pool,
+    groups: Arc<Groups>,
+    loads: Arc<Loads>,
+    /// This server's name among those that share the database.
+    server: String,
+    workers: Mutex<HashMap<WorkerId, KnownWorker>>,
+}
+
+/// Where a worker may hold jobs.
+#[derive(Default)]
+struct KnownWorker {
+    on: BTreeSet<EndpointId>,
+    /// Whether the database was asked.
+    looked: bool,
+}
+
+impl PostgresStore {
+    /// Opens the store; its tables are made where there are none. `server` is this server's name, unlike that
+    /// of any other.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when the database cannot be reached, or has tables of another format. The text
+    /// says what to do.
+    pub async fn open(access: &Access, server: String) -> Result<Self> {
+        let pool = access.pool()?;
+        let place = access.place();
+        let format = schema::check(&pool, &place).await?;
+        if format == Format::None {
+            schema::migrate(&pool, &place).await?;
+        }
+        if let Some(refusal) = schema::refusal(format, &place) {
+            return Err(refusal);
+        }
+        Ok(Self {
+            groups: Arc::new(Groups::new(pool.clone())),
+            loads: Arc::new(Loads::new(pool.clone())),
+            pool,
+            server,
+            workers: Mutex::default(),
+        })
+    }
+
+    /// What the tables of a database are.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn check(access: &Access) -> Result<Format> {
+        schema::check(&access.pool()?, &access.place()).await
+    }
+
+    /// Makes the tables of a database what this program knows.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or refuses.
+    pub async fn migrate(access: &Access) -> Result<Format> {
+        schema::migrate(&access.pool()?, &access.place()).await
+    }
+
+    /// The endpoints on which a worker may hold jobs.
+    async fn endpoints_of(&self, worker: &WorkerId) -> Result<BTreeSet<EndpointId>> {
+        {
+            let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = workers.get(worker)
+                && known.looked
+            {
+                return Ok(known.on.clone());
+            }
+        }
+        let name = worker.as_str();
+        let found = connect::again(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                let statement = client.prepare_cached(sql::HELD_ON).await.map_err(failed)?;
+                let rows = client.query(&statement, &[&name]).await.map_err(failed)?;
+                let endpoints = rows.iter().map(|row| endpoint_of(column(row, 0)?));
+                Ok(endpoints.collect::<Result<BTreeSet<_>>>()?)
+            })
+        });
+        let found = found.await.map_err(Failure::into_error)?;
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if workers.len() >= WORKERS_KNOWN {
+            workers.clear();
+        }
+        let known = workers.entry(worker.clone()).or_default();
+        known.looked = true;
+        known.on.extend(found);
+        Ok(known.on.clone())
+    }
+
+    fn polls(&self, worker: &WorkerId, endpoint: &EndpointId) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = workers.get_mut(worker) {
+            if !known.on.contains(endpoint) {
+                known.on.insert(endpoint.clone());
+            }
+        } else {
+            let known = workers.entry(worker.clone()).or_default();
+            known.on.insert(endpoint.clone());
+        }
+    }
+}
+
+impl Store for PostgresStore {
+    fn submit(&self, new: NewJob, _now: Timestamp) -> Answer<'_, Submitted> {
+        let mut needs = Needs::default();
+        needs
+            .keys
+            .extend(new.idempotency.iter().map(|it| it.key.clone()));
+        let plan = Plan {
+            needs,
+            again: Needs::job(new.job.id),
+            bytes: new.input.len(),
+            submits: true,
+        };
+        let endpoint = new.job.endpoint.clone();
+        self.groups.call(&endpoint, plan, move |engine| {
+            // A commit whose answer was lost.
+            if engine.knows(new.job.id) {
+                return Ok(Submitted::Accepted);
+            }
+            engine.submit(&new)
+        })
+    }
+
+    fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
+        self.polls(&ask.worker, &ask.endpoint);
+        let mut needs = Needs {
+            heads: ask.most(),
+            ..Needs::default()
+        };
+        if ask.disowns_before.is_some() {
+            needs.held.insert(ask.worker.clone());
+            needs.held_on.insert(ask.endpoint.clone());
+        }
+        let endpoint = ask.endpoint.clone();
+        self.groups.call(&endpoint, Plan::of(needs), move |engine| {
+            engine.lease(&ask, now)
+        })
+    }
+
+    fn apply(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        event: Event,
+        output: Option<Bytes>,
+        now: Timestamp,
+    ) -> Answer<'_, Applied> {
+        let mut needs = Needs::job(job);
+        match event {
+            // What it withdraws.
+            Event::Retry => needs.deliveries_of.extend([Id::from(job)]),
+            Event::Take { .. }
+            | Event::HandBack { .. }
+            | Event::Renew { .. }
+            | Event::Begin { .. }
+            | Event::Progress { .. }
+            | Event::Complete { .. }
+            | Event::Fail { .. }
+            | Event::Lost { .. }
+            | Event::Evict { .. }
+            | Event::Clock
+            | Event::Cancel
+            | Event::Purge
+            | Event::Unservable { .. }
+            | Event::WaitEnded
+            | Event::SetTtl { .. } => {}
+        }
+        let plan = Plan::of(needs).with_bytes(output.as_ref().map_or(0, Bytes::len));
+        let on = endpoint.clone();
+        self.groups.call(endpoint, plan, move |engine| {
+            engine.apply(&on, job, event.clone(), output.as_ref(), now)
+        })
+    }
+
+    fn expire(&self, now: Timestamp, limit: usize) -> Answer<'_, Expired> {
+        Box::pin(self.expire_due(now, limit))
+    }
+
+    fn renew(&self, beat: Heartbeat, now: Timestamp) -> Answer<'_, Renewed> {
+        Box::pin(async move {
+            let on = self.endpoints_of(&beat.worker).await?;
+            let Some(endpoint) = on.first().cloned() else {
+                return Ok(Renewed {
+                    not_held: beat.jobs.unwrap_or_default(),
+                    ..Renewed::default()
+                });
+            };
+            let needs = Needs {
+                held: [beat.worker.clone()].into(),
+                held_on: on,
+                ..Needs::default()
+            };
+            self.groups
+                .call(&endpoint, Plan::of(needs), move |engine| {
+                    Ok(engine.renew(&beat, now))
+                })
+                .await
+        })
+    }
+
+    fn apply_to_held(
+        &self,
+        worker: &WorkerId,
+        event: HolderEvent,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>> {
+        let worker = worker.clone();
+        Box::pin(async move {
+            let on = self.endpoints_of(&worker).await?;
+            let Some(endpoint) = on.first().cloned() else {
+                return Ok(Vec::new());
+            };
+            let needs = Needs {
+                held: [worker.clone()].into(),
+                held_on: on,
+                ..Needs::default()
+            };
+            self.groups
+                .call(&endpoint, Plan::of(needs), move |engine| {
+                    engine.apply_to_held(&worker, &event, now)
+                })
+                .await
+        })
+    }
+
+    fn append_chunks(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        worker: &WorkerId,
+        chunks: Vec<Bytes>,
+    ) -> Answer<'_, ChunksKept> {
+        let mut needs = Needs::job(job);
+        needs.chunks.insert(job.into(), 0);
+        let plan = Plan::of(needs).with_bytes(chunks.iter().map(Bytes::len).sum());
+        let (on, worker) = (endpoint.clone(), worker.clone());
+        self.groups.call(endpoint, plan, move |engine| {
+            engine.append_chunks(&on, job, &worker, &chunks)
+        })
+    }
+
+    fn drain(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        bytes_max: usize,
+    ) -> Answer<'_, Option<Drained>> {
+        let mut needs = Needs::job(job);
+        needs.chunks.insert(job.into(), bytes_max.max(1));
+        let on = endpoint.clone();
+        self.groups.call(endpoint, Plan::of(needs), move |engine| {
+            engine.drain(&on, job, bytes_max)
+        })
+    }
+
+    fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>> {
+        self.loads.load(endpoint, job, parts)
+    }
+
+    fn list(&self, query: Query) -> Answer<'_, Page> {
+        Box::pin(async move {
+            let page = connect::again(|| Box::pin(read::list(&self.pool, &query)));
+            page.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn sweep(
+        &self,
+        endpoint: &EndpointId,
+        event: Event,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Change>> {
+        let needs = Needs {
+            waiting: Some((u64::MAX, limit)),
+            ..Needs::default()
+        };
+        let on = endpoint.clone();
+        self.groups.call(endpoint, Plan::of(needs), move |engine| {
+            engine.sweep(&on, &event, limit, now)
+        })
+    }
+
+    fn purge(
+        &self,
+        endpoint: &EndpointId,
+        through: Option<u64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Purged> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let through = match through {
+                Some(through) => through,
+                None => self.last_seq(&endpoint).await?,
+            };
+            let needs = Needs {
+                waiting: Some((through, limit)),
+                ..Needs::default()
+            };
+            let on = endpoint.clone();
+            self.groups
+                .call(&endpoint, Plan::of(needs), move |engine| {
+                    engine.purge(&on, Some(through), limit, now)
+                })
+                .await
+        })
+    }
+
+    fn survey(&self) -> Answer<'_, Vec<Survey>> {
+        Box::pin(async move {
+            let surveys = connect::again(|| Box::pin(read::survey(&self.pool)));
+            surveys.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn place(&self, endpoint: &EndpointId, job: JobId) -> Answer<'_, Option<Place>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let place = connect::again(|| Box::pin(read::place(&self.pool, &endpoint, job)));
+            place.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn prune(&self, now: Timestamp, limit: usize) -> Answer<'_, usize> {
+        Box::pin(self.prune_over(now, limit))
+    }
+
+    fn outbox(&self, traffic: Traffic, now: Timestamp) -> Answer<'_, Outbox> {
+        Box::pin(async move {
+            let outbox = connect::again(|| {
+                Box::pin(async {
+                    deliveries::outbox(&self.pool, &self.server, traffic.clone(), now).await
+                })
+            });
+            outbox.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn outgoing<'a>(&'a self, due: &'a Due, parts: Parts) -> Answer<'a, Option<Outgoing>> {
+        Box::pin(async move {
+            let outgoing = connect::again(|| {
+                Box::pin(async { deliveries::outgoing(&self.pool, &self.server, due, parts).await })
+            });
+            outgoing.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<u64>> {
+        let mut endpoints: BTreeMap<EndpointId, Vec<Settlement>> = BTreeMap::new();
+        for settlement in settlements {
+            let of = endpoints
+                .entry(settlement.due.endpoint.clone())
+                .or_default();
+            of.push(settlement);
+        }
+        Box::pin(async move {
+            let mut damaged = Vec::new();
+            for (endpoint, settlements) in endpoints {
+                let needs = Needs {
+                    deliveries: settlements.iter().map(|it| it.due.number).collect(),
+                    ..Needs::default()
+                };
+                let settled = self.groups.call(&endpoint, Plan::of(needs), move |engine| {
+                    engine.settle(&settlements)
+                });
+                damaged.extend(settled.await?);
+            }
+            Ok(damaged)
+        })
+    }
+
+    fn deliveries(&self, query: DeliveryQuery) -> Answer<'_, DeliveryPage> {
+        Box::pin(async move {
+            let page = connect::again(|| Box::pin(deliveries::list(&self.pool, &query)));
+            page.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn redeliver(
+        &self,
+        endpoint: &EndpointId,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Redelivery>> {
+        let plan = Plan::of(Needs::redelivery(&deliveries));
+        let on = endpoint.clone();
+        self.groups.call(endpoint, plan, move |engine| {
+            engine.redeliver(&on, &deliveries, now)
+        })
+    }
+
+    fn webhook_secrets(&self, endpoint: &EndpointId) -> Answer<'_, Vec<WebhookSecret>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let secrets = connect::again(|| Box::pin(registers::secrets(&self.pool, &endpoint)));
+            secrets.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn add_webhook_secret(
+        &self,
+        endpoint: &EndpointId,
+        secret: WebhookSecret,
+        previous_until: Timestamp,
+    ) -> Answer<'_, ()> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let added = connect::again(|| {
+                Box::pin(async {
+                    registers::add_secret(&self.pool, &endpoint, &secret, previous_until).await
+                })
+            });
+            added.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn release(
+        &self,
+        endpoint: &EndpointId,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Answer<'_, Release> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let release = connect::again(|| {
+                Box::pin(async {
+                    registers::release(&self.pool, &endpoint, &fingerprint, now).await
+                })
+            });
+            release.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn set_override(&self, endpoint: &EndpointId, settings: Option<String>) -> Answer<'_, ()> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let set = connect::again(|| {
+                Box::pin(async {
+                    registers::set_override(&self.pool, &endpoint, settings.as_deref()).await
+                })
+            });
+            set.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>> {
+        Box::pin(async move {
+            let overrides = connect::again(|| Box::pin(registers::overrides(&self.pool)));
+            overrides.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn keys(&self) -> Answer<'_, Vec<Key>> {
+        Box::pin(async move {
+            let keys = connect::again(|| Box::pin(registers::keys(&self.pool)));
+            keys.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn add_key(&self, key: Key) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let added = connect::again(|| Box::pin(registers::add_key(&self.pool, &key)));
+            added.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn revoke_key(&self, id: &str, now: Timestamp) -> Answer<'_, bool> {
+        let id = id.to_owned();
+        Box::pin(async move {
+            let revoked = connect::again(|| Box::pin(registers::revoke_key(&self.pool, &id, now)));
+            revoked.await.map_err(Failure::into_error)
+        })
+    }
+}
+
+/// Jobs that are looked at in one pruning: callers wait behind it, and the next one goes on.
+const LOOKED_MAX: usize = 1_000;
+
+impl PostgresStore {
+    async fn rows<T>(
+        &self,
+        sql: &str,
+        now: Timestamp,
+        limit: usize,
+        of: impl Fn(&tokio_postgres::Row) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = connect::again(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                let statement = client.prepare_cached(sql).await.map_err(failed)?;
+                client
+                    .query(&statement, &[&now.as_ms(), &limit])
+                    .await
+                    .map_err(failed)
+            })
+        });
+        let rows = rows.await.map_err(Failure::into_error)?;
+        rows.iter().map(of).collect()
+    }
+
+    async fn expire_due(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        let due = self.rows(sql::DUE, now, limit, |row| {
+            Ok((endpoint_of(column(row, 0)?)?, column::<Id>(row, 1)?.job()))
+        });
+        let mut endpoints: BTreeMap<EndpointId, Vec<(usize, JobId)>> = BTreeMap::new();
+        for (place, (endpoint, job)) in due.await?.into_iter().enumerate() {
+            endpoints.entry(endpoint).or_default().push((place, job));
+        }
+        let mut changes = Vec::new();
+        for (endpoint, jobs) in endpoints {
+            let needs = Needs {
+                jobs: jobs.iter().map(|(_, job)| Id::from(*job)).collect(),
+                ..Needs::default()
+            };
+            let on = endpoint.clone();
+            let expired = self.groups.call(&endpoint, Plan::of(needs), move |engine| {
+                let mut changes = Vec::new();
+                for &(place, job) in &jobs {
+                    let applied = engine.apply(&on, job, Event::Clock, None, now)?;
+                    changes.extend(applied.changed().map(|change| (place, change)));
+                }
+                Ok(changes)
+            });
+            changes.extend(expired.await?);
+        }
+        changes.sort_by_key(|(place, _)| *place);
+        Ok(Expired {
+            changes: changes.into_iter().map(|(_, change)| change).collect(),
+            next: self.next_deadline().await?,
+        })
+    }
+
+    async fn next_deadline(&self) -> Result<Timestamp> {
+        let next = connect::again(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                let statement = client
+                    .prepare_cached(sql::NEXT_DEADLINE)
+                    .await
+                    .map_err(failed)?;
+                let row = client.query_one(&statement, &[]).await.map_err(failed)?;
+                Ok(column::<Option<i64>>(&row, 0)?)
+            })
+        });
+        let next = next.await.map_err(Failure::into_error)?;
+        Ok(next.map_or(Timestamp::NEVER, time))
+    }
+
+    async fn last_seq(&self, endpoint: &EndpointId) -> Result<u64> {
+        let on = endpoint.as_str();
+        let last = connect::again(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                let statement = client.prepare_cached(sql::LAST_SEQ).await.map_err(failed)?;
+                let row = client.query_one(&statement, &[&on]).await.map_err(failed)?;
+                Ok(unsigned(&row, 0)?)
+            })
+        });
+        last.await.map_err(Failure::into_error)
+    }
+
+    async fn prune_over(&self, now: Timestamp, limit: usize) -> Result<usize> {
+        let (mut pruned, mut looked) = (0, 0);
+        while pruned < limit && looked < LOOKED_MAX {
+            let over = self.rows(sql::FORGETTABLE, now, limit - pruned, |row| {
+                let over = Over {
+                    id: column::<Id>(row, 1)?.job(),
+                    seq: unsigned(row, 2)?,
+                    has_webhook: column(row, 3)?,
+                    became: Became::Nothing,
+                };
+                Ok((endpoint_of(column(row, 0)?)?, over))
+            });
+            let mut endpoints: BTreeMap<EndpointId, Vec<Over>> = BTreeMap::new();
+            for (endpoint, over) in over.await? {
+                endpoints.entry(endpoint).or_default().push(over);
+            }
+            let mut handled = 0;
+            for (endpoint, over) in endpoints {
+                let (gone, seen) = self.prune_on(&endpoint, over, now).await?;
+                pruned += gone;
+                handled += seen;
+            }
+            // What is left is in the hands of another server.
+            if handled == 0 {
+                break;
+            }
+            looked += handled;
+        }
+        Ok(pruned)
+    }
+
+    /// How many were forgotten, and how many were looked at.
+    async fn prune_on(
+        &self,
+        endpoint: &EndpointId,
+        over: Vec<Over>,
+        now: Timestamp,
+    ) -> Result<(usize, usize)> {
+        let needs = Needs {
+            over,
+            over_by: now,
+            ..Needs::default()
+        };
+        let pruned = self.groups.call(endpoint, Plan::of(needs), move |engine| {
+            let seen = engine.rows.over.len();
+            Ok((engine.prune(now, seen)?, seen))
+        });
+        pruned.await
+    }
+}

@@ -1,0 +1,296 @@
+//! Connections to the database, and what its errors mean.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use tokio_postgres::error::SqlState;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::StoreError;
+
+/// How long a caller waits for a free connection, and a connection for the database.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// A statement that takes longer is ended by the database: its locks are in everybody's way.
+const STATEMENT_MS: u32 = 15_000;
+/// A transaction whose server fell silent is ended by the database after so long.
+const IDLE_MS: u32 = 10_000;
+/// How long an answer may take before the connection is given up.
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
+
+/// Why a group did not happen.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The database said so, or fell silent.
+    Database(tokio_postgres::Error),
+    /// There is no connection.
+    NoConnection(String),
+    /// An operation failed for a reason of its own.
+    Operation(StoreError),
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Begin anew: somebody else was in the way.
+    Again,
+    /// The connection is lost. Whether a commit that was sent happened is not known.
+    Reconnect,
+    /// Nothing.
+    GiveUp,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Operation(error)
+    }
+}
+
+pub(super) fn failed(error: tokio_postgres::Error) -> Failure {
+    Failure::Database(error)
+}
+
+impl Failure {
+    pub(super) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Database(error) => match error.code() {
+                Some(code) if is_clash(code) => Remedy::Again,
+                Some(code) if is_away(code) => Remedy::Reconnect,
+                Some(_) => Remedy::GiveUp,
+                None => Remedy::Reconnect,
+            },
+            Self::NoConnection(_) => Remedy::Reconnect,
+            Self::Operation(_) => Remedy::GiveUp,
+        }
+    }
+
+    /// The same for a caller.
+    pub(super) fn into_error(self) -> StoreError {
+        match self {
+            Self::Operation(error) => error,
+            Self::NoConnection(why) => StoreError::Unavailable(why),
+            Self::Database(error) => StoreError::Unavailable(explained(&error)),
+        }
+    }
+}
+
+/// Two transactions were in each other's way. A key that is there already is of a submission that committed
+/// meanwhile: looked up first, it will be found.
+fn is_clash(code: &SqlState) -> bool {
+    [
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ]
+    .contains(code)
+}
+
+/// The server process on the other side ends, or does not serve.
+fn is_away(code: &SqlState) -> bool {
+    let class = code.code().get(..2);
+    matches!(class, Some("08" | "57" | "53"))
+        && *code != SqlState::QUERY_CANCELED
+        && *code != SqlState::DISK_FULL
+}
+
+/// The words of the database with its code, without what was in the statement: values are never logged.
+pub(super) fn explained(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!(
+            "the database says: {} ({})",
+            said.message(),
+            said.code().code()
+        ),
+        None => {
+            let mut text = format!("the database: {error}");
+            let mut source = std::error::Error::source(error);
+            while let Some(inner) = source {
+                text = format!("{text}: {inner}");
+                source = inner.source();
+            }
+            text
+        }
+    }
+}
+
+/// Where the database is, and how to get there.
+#[derive(Clone)]
+pub struct Access {
+    /// What was asked for, with the password.
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+    /// How many connections.
+    connections: usize,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A configuration shows no password.
+        f.debug_struct("Access")
+            .field("config", &self.config)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the other side of an encrypted connection is known.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// By these certificates.
+    Roots(Vec<rustls::pki_types::CertificateDer<'static>>),
+    /// By the public certificate authorities that the program knows.
+    Public,
+}
+
+impl Access {
+    /// Reads a URL such as `postgres://user@host/database?sslmode=require`.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, without its password.
+    pub fn parse(
+        url: &str,
+        password: Option<String>,
+        trust: Trust,
+        connections: usize,
+    ) -> Result<Self, StoreError> {
+        let open = |why: String| StoreError::Open(format!("the database URL {why}"));
+        let mut config: tokio_postgres::Config = url
+            .parse()
+            .map_err(|e: tokio_postgres::Error| open(format!("cannot be read: {}", reason(&e))))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(open("names no host".to_owned()));
+        }
+        if let Some(password) = password {
+            config.password(password);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("lazyfox");
+        }
+        config
+            .connect_timeout(CONNECT)
+            .keepalives(true)
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(ANSWER);
+        let tls = MakeRustlsConnect::new(tls_config(trust)?);
+        Ok(Self {
+            config,
+            tls,
+            connections,
+        })
+    }
+
+    /// Where that is, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            tokio_postgres::config::Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+        });
+        let hosts: Vec<String> = hosts.collect();
+        let database = self.config.get_dbname().unwrap_or("its default database");
+        format!("{} ({database})", hosts.join(", "))
+    }
+
+    pub(super) fn pool(&self) -> Result<Pool, StoreError> {
+        let manager = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), manager);
+        Pool::builder(manager)
+            .max_size(self.connections)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(CONNECT))
+            .create_timeout(Some(CONNECT))
+            .recycle_timeout(Some(CONNECT))
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    client
+                        .batch_execute(&settings())
+                        .await
+                        .map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .map_err(|e| StoreError::Open(format!("no pool of connections: {e}")))
+    }
+}
+
+/// Plans are made once for each connection, some of them while the tables are empty, and must be good when there
+/// are a million rows: every statement goes by an index, whatever the table looks like at the time.
+fn settings() -> String {
+    format!(
+        "SET statement_timeout = {STATEMENT_MS}; \
+         SET idle_in_transaction_session_timeout = {IDLE_MS}; \
+         SET synchronous_commit = on; SET jit = off; SET plan_cache_mode = force_generic_plan; \
+         SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+    )
+}
+
+fn reason(error: &tokio_postgres::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn tls_config(trust: Trust) -> Result<rustls::ClientConfig, StoreError> {
+    let mut roots = rustls::RootCertStore::empty();
+    match trust {
+        Trust::Roots(certificates) => {
+            for certificate in certificates {
+                roots.add(certificate).map_err(|e| {
+                    StoreError::Open(format!("a root certificate for the database: {e}"))
+                })?;
+            }
+        }
+        Trust::Public => {}
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| StoreError::Open(format!("no encryption for the database: {e}")))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A free connection.
+pub(super) async fn client(pool: &Pool) -> Result<Client, Failure> {
+    pool.get().await.map_err(|e| match e {
+        PoolError::Backend(e) => Failure::Database(e),
+        PoolError::PostCreateHook(HookError::Backend(e)) => Failure::Database(e),
+        PoolError::Timeout(_) => Failure::NoConnection(
+            "no connection to the database within 5 s: all are busy, or it does not answer"
+                .to_owned(),
+        ),
+        other => Failure::NoConnection(format!("no connection to the database: {other}")),
+    })
+}
+
+/// One try of a read.
+pub(super) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+
+/// How long a read is tried anew where the database is away.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Pause before that.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Asks until there is an answer, or none is to be had. For what may be asked twice.
+pub(super) async fn again<'a, T>(ask: impl Fn() -> Asking<'a, T>) -> Result<T, Failure> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = tokio::time::timeout(ANSWER, ask()).await;
+        let failure = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::NoConnection("the database did not answer within 20 s".to_owned()),
+        };
+        if failure.remedy() == Remedy::GiveUp || tokio::time::Instant::now() >= until {
+            return Err(failure);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,301 @@
+//! What a group of operations needs is read and locked, in one round trip.
+//!
+//! Every statement waits for its locks in the order of the ids, so that groups seldom wait for each other in
+//! a circle; where they do, the database ends one of them and it begins anew. The queue is read past what
+//! others have locked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use deadpool_postgres::Client;
+use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
+use lazyfox_core::time::Timestamp;
+use tokio_postgres::Row;
+
+use super::connect::{Failure, failed};
+use super::pipeline::{self, Asked};
+use super::row::{Id, column, job_of, unsigned};
+use super::set::{Became, Over, Set};
+use super::{deliveries, sql};
+use crate::StoreError;
+use crate::engine::Seq;
+
+/// Inputs that are read for one group, in bytes: a batch of the largest jobs must not fill the memory.
+const INPUT_BYTES: i64 = 32 * 1024 * 1024;
+
+/// What an operation needs to have in its set.
+#[derive(Clone, Debug)]
+pub(super) struct Needs {
+    /// These jobs.
+    pub(super) jobs: BTreeSet<Id>,
+    /// Of these among them, how many bytes of chunks wait, and so many bytes of chunks.
+    pub(super) chunks: BTreeMap<Id, usize>,
+    /// Of these among them, the deliveries.
+    pub(super) deliveries_of: BTreeSet<Id>,
+    /// The jobs of these idempotency keys.
+    pub(super) keys: BTreeSet<String>,
+    /// So many of those that wait, with their inputs.
+    pub(super) heads: usize,
+    /// What these workers hold; and on which endpoints they may.
+    pub(super) held: BTreeSet<WorkerId>,
+    pub(super) held_on: BTreeSet<EndpointId>,
+    /// The oldest of those that wait, up to this place.
+    pub(super) waiting: Option<(Seq, usize)>,
+    /// These deliveries.
+    pub(super) deliveries: BTreeSet<u64>,
+    /// Ended jobs that may be forgotten, if they are over by this time.
+    pub(super) over: Vec<Over>,
+    pub(super) over_by: Timestamp,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self {
+            jobs: BTreeSet::new(),
+            chunks: BTreeMap::new(),
+            deliveries_of: BTreeSet::new(),
+            keys: BTreeSet::new(),
+            heads: 0,
+            held: BTreeSet::new(),
+            held_on: BTreeSet::new(),
+            waiting: None,
+            deliveries: BTreeSet::new(),
+            over: Vec::new(),
+            over_by: Timestamp::from_ms(i64::MIN),
+        }
+    }
+}
+
+impl Needs {
+    pub(super) fn job(id: JobId) -> Self {
+        Self {
+            jobs: [Id::from(id)].into(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn redelivery(ids: &[DeliveryId]) -> Self {
+        let jobs: BTreeSet<Id> = ids.iter().map(|id| Id::from(id.job)).collect();
+        Self {
+            deliveries_of: jobs.clone(),
+            jobs,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is nothing to read.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.jobs.is_empty()
+            && self.keys.is_empty()
+            && self.heads == 0
+            && self.held.is_empty()
+            && self.waiting.is_none()
+            && self.deliveries.is_empty()
+            && self.over.is_empty()
+    }
+
+    /// What two operations need together.
+    pub(super) fn and(&mut self, more: &Self) {
+        self.jobs.extend(&more.jobs);
+        for (&id, &bytes) in &more.chunks {
+            let most = self.chunks.entry(id).or_default();
+            *most = (*most).max(bytes);
+        }
+        self.deliveries_of.extend(&more.deliveries_of);
+        self.keys.extend(more.keys.iter().cloned());
+        self.heads += more.heads;
+        self.held.extend(more.held.iter().cloned());
+        self.held_on.extend(more.held_on.iter().cloned());
+        self.waiting = match (self.waiting, more.waiting) {
+            (Some((a, n)), Some((b, m))) => Some((a.max(b), n + m)),
+            (one, other) => one.or(other),
+        };
+        self.deliveries.extend(&more.deliveries);
+        let known: BTreeSet<Seq> = self.over.iter().map(|over| over.seq).collect();
+        let new = more.over.iter().filter(|over| !known.contains(&over.seq));
+        self.over.extend(new.cloned());
+        self.over_by = self.over_by.max(more.over_by);
+    }
+}
+
+/// Reads what is needed. With a first statement that begins the transaction, it is one round trip.
+pub(super) async fn load(
+    client: &Client,
+    endpoint: &EndpointId,
+    needs: &Needs,
+    begins: bool,
+) -> Result<Set, Failure> {
+    let on = endpoint.as_str();
+    let mut asked = Vec::new();
+    if begins {
+        asked.push(Asked::batch("BEGIN"));
+    }
+    let jobs: Vec<Id> = needs.jobs.iter().copied().collect();
+    let keys: Vec<&str> = needs.keys.iter().map(String::as_str).collect();
+    let held: Vec<&str> = needs.held.iter().map(WorkerId::as_str).collect();
+    let held_on: Vec<&str> = needs.held_on.iter().map(EndpointId::as_str).collect();
+    let chunked: Vec<Id> = needs.chunks.keys().copied().collect();
+    let chunk_bytes = needs.chunks.values().copied().max().unwrap_or_default();
+    let chunk_bytes = i64::try_from(chunk_bytes).unwrap_or(i64::MAX);
+    let delivered: Vec<Id> = needs.deliveries_of.iter().copied().collect();
+    let numbers: Vec<i64> = needs.deliveries.iter().map(|it| it.cast_signed()).collect();
+    let over: Vec<Id> = needs.over.iter().map(|over| over.id.into()).collect();
+    let over_delivered: Vec<Id> = needs
+        .over
+        .iter()
+        .filter(|over| over.has_webhook)
+        .map(|over| over.id.into())
+        .collect();
+    let over_by = needs.over_by.as_ms();
+    let heads = i64::try_from(needs.heads).unwrap_or(i64::MAX);
+    let (through, waiting) = needs.waiting.unwrap_or_default();
+    let through = i64::try_from(through).unwrap_or(i64::MAX);
+    let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+
+    let mut plan: Vec<Part> = Vec::new();
+    macro_rules! ask {
+        ($when:expr, $part:expr, $sql:expr, $($param:expr),+) => {
+            if $when {
+                let statement = client.prepare_cached($sql).await.map_err(failed)?;
+                asked.push(Asked::query(statement, vec![$(&$param),+]));
+                plan.push($part);
+            }
+        };
+    }
+    ask!(!jobs.is_empty(), Part::Jobs, sql::JOBS, on, jobs);
+    ask!(!held.is_empty(), Part::Jobs, sql::HELD, held_on, held);
+    ask!(!keys.is_empty(), Part::Keys, sql::KEYS, on, keys);
+    ask!(waiting > 0, Part::Jobs, sql::WAITING, on, through, waiting);
+    ask!(heads > 0, Part::Heads, sql::HEADS, on, heads, INPUT_BYTES);
+    ask!(
+        !chunked.is_empty(),
+        Part::Chunks,
+        sql::CHUNKS,
+        on,
+        chunked,
+        chunk_bytes
+    );
+    ask!(!over.is_empty(), Part::Over, sql::OVER, on, over, over_by);
+    ask!(
+        !delivered.is_empty(),
+        Part::Deliveries,
+        sql::DELIVERIES_OF,
+        on,
+        delivered
+    );
+    ask!(
+        !over_delivered.is_empty(),
+        Part::Deliveries,
+        sql::DELIVERIES_OF,
+        on,
+        over_delivered
+    );
+    ask!(
+        !numbers.is_empty(),
+        Part::Deliveries,
+        sql::DELIVERIES,
+        on,
+        numbers
+    );
+
+    let mut answers = pipeline::run(client, asked).await?.into_iter();
+    if begins {
+        answers.next();
+    }
+    let mut set = Set::default();
+    for (part, rows) in plan.into_iter().zip(answers) {
+        part.read(&mut set, &rows, needs)?;
+    }
+    Ok(set)
+}
+
+/// What rows are of.
+enum Part {
+    Jobs,
+    Keys,
+    Heads,
+    Chunks,
+    Over,
+    Deliveries,
+}
+
+impl Part {
+    fn read(self, set: &mut Set, rows: &[Row], needs: &Needs) -> Result<(), Failure> {
+        match self {
+            Self::Jobs => {
+                for row in rows {
+                    set.add(job_of(row)?);
+                }
+            }
+            Self::Keys => {
+                for row in rows {
+                    let found = job_of(row)?;
+                    let endpoint = found.job.endpoint.clone();
+                    let seq = set.add(found);
+                    let (key, of): (String, Vec<u8>) = (
+                        column(row, sql::JOB_COLUMNS)?,
+                        column(row, sql::JOB_COLUMNS + 1)?,
+                    );
+                    let of = of.try_into().map_err(|_| {
+                        StoreError::Corrupt("a fingerprint cannot be read".to_owned())
+                    })?;
+                    set.add_key(seq, endpoint, key, of);
+                }
+            }
+            Self::Heads => {
+                for row in rows {
+                    let seq = set.add(job_of(row)?);
+                    let body: Option<Vec<u8>> = column(row, sql::JOB_COLUMNS)?;
+                    if let Some(body) = body {
+                        set.add_input(seq, Bytes::from(body), column(row, sql::JOB_COLUMNS + 1)?);
+                    }
+                }
+            }
+            Self::Chunks => read_chunks(set, rows)?,
+            // Locked by now, and still over: what somebody else deleted or kept meanwhile is not.
+            Self::Over => {
+                for row in rows {
+                    let id: Id = column(row, 0)?;
+                    set.over.push(Over {
+                        seq: unsigned(row, 1)?,
+                        id: id.job(),
+                        has_webhook: column(row, 2)?,
+                        became: Became::Nothing,
+                    });
+                }
+                let order: BTreeMap<Seq, usize> = needs
+                    .over
+                    .iter()
+                    .enumerate()
+                    .map(|(at, over)| (over.seq, at))
+                    .collect();
+                set.over.sort_by_key(|over| order.get(&over.seq).copied());
+            }
+            Self::Deliveries => {
+                for row in rows {
+                    set.add_kept(deliveries::row_of(row)?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_chunks(set: &mut Set, rows: &[Row]) -> Result<(), Failure> {
+    let mut jobs: BTreeMap<JobId, (usize, Vec<(i64, Bytes)>)> = BTreeMap::new();
+    for row in rows {
+        let id: Id = column(row, 0)?;
+        let waiting: i64 = column(row, 1)?;
+        let (_, bodies) = jobs
+            .entry(id.job())
+            .or_insert_with(|| (usize::try_from(waiting).unwrap_or(usize::MAX), Vec::new()));
+        let body: Option<Vec<u8>> = column(row, 3)?;
+        if let Some(body) = body {
+            bodies.push((column(row, 2)?, Bytes::from(body)));
+        }
+    }
+    for (job, (waiting, bodies)) in jobs {
+        set.add_chunks(job, waiting, bodies);
+    }
+    Ok(())
+}

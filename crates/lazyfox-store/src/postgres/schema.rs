@@ -1,0 +1,140 @@
+//! The tables: made where there are none, and brought up to date when somebody says so.
+
+use deadpool_postgres::{Client, Pool};
+
+use super::connect::{self, Failure, failed};
+use super::row::column;
+use crate::StoreError;
+
+/// Each step from one format to the next, in order. They only ever get more.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_jobs.sql")];
+
+/// The format that this program knows.
+const FORMAT: i32 = MIGRATIONS.len() as i32;
+
+/// The oldest program that may go on when the tables are of this program's format: it knows this format.
+const NEEDS: i32 = 1;
+
+/// Who migrates holds this lock of the database; the number has no meaning.
+const LOCK: i64 = 0x6c61_7a79_666f_7801;
+
+/// What is made before the first migration.
+const BOOK: &str = "
+    CREATE SCHEMA IF NOT EXISTS lazyfox;
+    CREATE TABLE IF NOT EXISTS lazyfox.format (
+        number     integer PRIMARY KEY,
+        needs      integer NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now(),
+        program    text NOT NULL
+    );";
+
+/// What the tables are, as this program sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// There are none.
+    None,
+    /// Those of an earlier release; the number is the format.
+    Older(i32),
+    /// As this program knows them.
+    Current,
+    /// Those of a later release that this program can work with.
+    NewerUsable(i32),
+    /// Those of a later release that only programs of this format work with.
+    Newer(i32, i32),
+}
+
+/// Where the database comes from in messages.
+fn open_error(place: &str, text: &str) -> StoreError {
+    StoreError::Open(format!("cannot use the database at {place}: {text}"))
+}
+
+async fn format_of(client: &Client) -> Result<Format, Failure> {
+    let there = "SELECT to_regclass('lazyfox.format') IS NOT NULL";
+    let row = client.query_one(there, &[]).await.map_err(failed)?;
+    if !column::<bool>(&row, 0)? {
+        return Ok(Format::None);
+    }
+    let latest = "SELECT number, needs FROM lazyfox.format ORDER BY number DESC LIMIT 1";
+    let row = client.query_opt(latest, &[]).await.map_err(failed)?;
+    let Some(row) = row else {
+        return Ok(Format::None);
+    };
+    let (number, needs): (i32, i32) = (column(&row, 0)?, column(&row, 1)?);
+    Ok(match number {
+        FORMAT => Format::Current,
+        older if older < FORMAT => Format::Older(older),
+        newer if needs <= FORMAT => Format::NewerUsable(newer),
+        newer => Format::Newer(newer, needs),
+    })
+}
+
+/// What the tables are.
+pub(super) async fn check(pool: &Pool, place: &str) -> Result<Format, StoreError> {
+    let format = connect::again(|| {
+        Box::pin(async {
+            let client = connect::client(pool).await?;
+            format_of(&client).await
+        })
+    });
+    let format = format.await;
+    format.map_err(|failure| explain(place, failure))
+}
+
+/// Makes the tables what this program knows. Programs of earlier releases go on meanwhile, unless the format
+/// says that they cannot.
+pub(super) async fn migrate(pool: &Pool, place: &str) -> Result<Format, StoreError> {
+    let steps = async {
+        let mut client = connect::client(pool).await?;
+        let transaction = client.transaction().await.map_err(failed)?;
+        // A step may take as long as it takes.
+        transaction
+            .batch_execute(&format!(
+                "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({LOCK}); {BOOK}"
+            ))
+            .await
+            .map_err(failed)?;
+        let latest = "SELECT coalesce(max(number), 0) FROM lazyfox.format";
+        let row = transaction.query_one(latest, &[]).await.map_err(failed)?;
+        let from = usize::try_from(column::<i32>(&row, 0)?).unwrap_or(0);
+        for (number, migration) in (1_i32..).zip(MIGRATIONS).skip(from) {
+            transaction.batch_execute(migration).await.map_err(failed)?;
+            let program = concat!("lazyfox ", env!("CARGO_PKG_VERSION"));
+            let note = "INSERT INTO lazyfox.format (number, needs, program) VALUES ($1, $2, $3)";
+            transaction
+                .execute(note, &[&number, &NEEDS, &program])
+                .await
+                .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        format_of(&client).await
+    };
+    steps.await.map_err(|failure| explain(place, failure))
+}
+
+/// Why a server must not work with such tables.
+pub(super) fn refusal(format: Format, place: &str) -> Option<StoreError> {
+    match format {
+        Format::None | Format::Current | Format::NewerUsable(_) => None,
+        Format::Older(number) => Some(open_error(
+            place,
+            &format!(
+                "its format is number {number} and this program needs number {FORMAT}; run \
+                 `lazyfox migrate`, servers of the earlier release can go on meanwhile"
+            ),
+        )),
+        Format::Newer(number, needs) => Some(open_error(
+            place,
+            &format!(
+                "its format is number {number}, which programs need to know up to number {needs}, \
+                 and this one knows {FORMAT}; start the newer release"
+            ),
+        )),
+    }
+}
+
+fn explain(place: &str, failure: Failure) -> StoreError {
+    match failure.into_error() {
+        StoreError::Unavailable(why) | StoreError::Corrupt(why) => open_error(place, &why),
+        error @ StoreError::Open(_) => error,
+    }
+}

@@ -1,0 +1,380 @@
+//! The statements. The first parameter of each is the endpoint, unless it says for which it is.
+//!
+//! Rows that are joined to arrays get the endpoint from there, behind `OFFSET 0`: the database then begins with the
+//! arrays and looks each row up by its key, whatever it thinks of the size of the tables.
+
+macro_rules! columns {
+    () => {
+        "j.seq, j.id, j.endpoint, j.status, j.created_at, j.queued_at, j.expires_at, \
+         j.expiry_is_hard, j.awaited, j.retries, j.barred, j.worker, j.started_at, j.ended_at, \
+         j.error, j.forget_at, j.execution_timeout, j.ttl, j.ttl_given, j.low_priority, \
+         j.retries_max, j.retention, j.retention_sync, j.ttl_expiry_forgets, \
+         j.webhook IS NOT NULL, j.webhook_on_cancel, j.begun, j.deaths, j.poison_after, \
+         j.lease_until, j.has_secrets, j.has_output"
+    };
+}
+
+/// How many columns a job is read from.
+pub(super) const JOB_COLUMNS: usize = 32;
+
+macro_rules! delivery_columns {
+    () => {
+        "d.number, d.endpoint, d.host, d.bytes, d.id, d.n, d.state, d.created_at, d.due_at, \
+         d.tries, d.round, d.keep_until, \
+         (SELECT j.seq FROM lazyfox.jobs j WHERE j.endpoint = d.endpoint AND j.id = d.id)"
+    };
+}
+
+pub(super) const JOBS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM lazyfox.jobs j WHERE j.endpoint = $1 AND j.id = ANY($2) ORDER BY j.id FOR UPDATE"
+);
+
+/// On these endpoints.
+pub(super) const HELD: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM lazyfox.jobs j
+      WHERE j.endpoint = ANY($1) AND j.worker = ANY($2) AND j.status = 'IN_PROGRESS'
+      ORDER BY j.id FOR UPDATE"
+);
+
+pub(super) const KEYS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", j.idempotency_key, j.fingerprint
+      FROM lazyfox.jobs j WHERE j.endpoint = $1 AND j.idempotency_key = ANY($2)"
+);
+
+pub(super) const WAITING: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM lazyfox.jobs j
+      WHERE j.endpoint = $1 AND j.status = 'IN_QUEUE' AND j.seq <= $2
+      ORDER BY j.low_priority, j.seq LIMIT $3 FOR UPDATE"
+);
+
+/// With inputs, up to a size of all together.
+pub(super) const HEADS: &str = concat!(
+    "WITH j AS MATERIALIZED (
+         SELECT * FROM lazyfox.jobs
+         WHERE endpoint = $1 AND status = 'IN_QUEUE'
+         ORDER BY low_priority, seq LIMIT $2 FOR UPDATE SKIP LOCKED)
+     SELECT ",
+    columns!(),
+    ", CASE WHEN sum(octet_length(i.body)) OVER (ORDER BY j.low_priority, j.seq)
+                 - octet_length(i.body) <= $3 THEN i.body END, i.secrets
+     FROM j JOIN lazyfox.inputs i ON i.endpoint = j.endpoint AND i.id = j.id
+     ORDER BY j.low_priority, j.seq"
+);
+
+/// What waits of each, and as many bodies as are wanted of any.
+pub(super) const CHUNKS: &str = "
+     SELECT id, waiting, n, CASE WHEN $3::bigint > 0 THEN body END
+     FROM (SELECT id, n, body, sum(octet_length(body)) OVER (PARTITION BY id) AS waiting,
+                  sum(octet_length(body)) OVER (PARTITION BY id ORDER BY n)
+                      - octet_length(body) AS before
+           FROM lazyfox.chunks WHERE endpoint = $1 AND id = ANY($2)) AS c
+     WHERE before <= $3 ORDER BY id, n";
+
+pub(super) const OVER: &str = "
+     SELECT id, seq, webhook IS NOT NULL FROM lazyfox.jobs
+     WHERE endpoint = $1 AND id = ANY($2) AND forget_at <= $3 ORDER BY id FOR UPDATE SKIP LOCKED";
+
+pub(super) const DELIVERIES_OF: &str = concat!(
+    "SELECT ",
+    delivery_columns!(),
+    " FROM lazyfox.deliveries d
+      WHERE d.endpoint = $1 AND d.id = ANY($2) ORDER BY d.number FOR UPDATE"
+);
+
+pub(super) const DELIVERIES: &str = concat!(
+    "SELECT ",
+    delivery_columns!(),
+    " FROM lazyfox.deliveries d
+      WHERE d.endpoint = $1 AND d.number = ANY($2) ORDER BY d.number FOR UPDATE"
+);
+
+pub(super) const INSERT_QUEUE: &str =
+    "INSERT INTO lazyfox.queues (endpoint) VALUES ($1) ON CONFLICT DO NOTHING";
+
+pub(super) const INSERT_JOBS: &str = "
+     INSERT INTO lazyfox.jobs (endpoint, id, status, low_priority, created_at, queued_at, expires_at,
+         expiry_is_hard, awaited, retries, barred, deaths, worker, started_at, lease_until, begun,
+         ended_at, error, forget_at, deadline, has_secrets, has_output, execution_timeout, ttl,
+         ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel,
+         poison_after, webhook, webhook_host, idempotency_key, fingerprint)
+     SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bool[], $5::int8[], $6::int8[], $7::int8[],
+         $8::bool[], $9::bool[], $10::int4[], $11::text[], $12::text[], $13::text[], $14::int8[],
+         $15::int8[], $16::bool[], $17::int8[], $18::text[], $19::int8[], $20::int8[], $21::bool[],
+         $22::bool[], $23::int8[], $24::int8[], $25::bool[], $26::int4[], $27::int8[], $28::int8[],
+         $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[], $34::text[], $35::bytea[])";
+
+pub(super) const INSERT_INPUTS: &str = "
+     INSERT INTO lazyfox.inputs (endpoint, id, body, secrets)
+     SELECT $1, * FROM unnest($2::uuid[], $3::bytea[], $4::bytea[])";
+
+pub(super) const UPDATE_JOBS: &str = "
+     UPDATE lazyfox.jobs j SET status = u.status, queued_at = u.queued_at, expires_at = u.expires_at,
+         expiry_is_hard = u.expiry_is_hard, awaited = u.awaited, retries = u.retries,
+         barred = u.barred, deaths = u.deaths, worker = u.worker, started_at = u.started_at,
+         lease_until = u.lease_until, begun = u.begun, ended_at = u.ended_at, error = u.error,
+         forget_at = u.forget_at, deadline = u.deadline, has_secrets = u.has_secrets,
+         has_output = u.has_output
+     FROM (SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::int8[],
+         $6::bool[], $7::bool[], $8::int4[], $9::text[], $10::text[], $11::text[], $12::int8[],
+         $13::int8[], $14::bool[], $15::int8[], $16::text[], $17::int8[], $18::int8[], $19::bool[],
+         $20::bool[])
+         AS u(id, status, queued_at, expires_at, expiry_is_hard, awaited, retries, barred, deaths,
+              worker, started_at, lease_until, begun, ended_at, error, forget_at, deadline,
+              has_secrets, has_output)
+         OFFSET 0) AS u
+     WHERE j.endpoint = u.endpoint AND j.id = u.id";
+
+pub(super) const WIPE_SECRETS: &str =
+    "UPDATE lazyfox.inputs SET secrets = NULL WHERE endpoint = $1 AND id = ANY($2)";
+
+pub(super) const INSERT_OUTPUTS: &str = "
+     INSERT INTO lazyfox.outputs (endpoint, id, body)
+     SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])
+     ON CONFLICT (endpoint, id) DO UPDATE SET body = excluded.body";
+
+pub(super) const DELETE_OUTPUTS: &str =
+    "DELETE FROM lazyfox.outputs WHERE endpoint = $1 AND id = ANY($2)";
+
+/// Up to a number of each.
+pub(super) const DELETE_CHUNKS: &str = "
+     DELETE FROM lazyfox.chunks c USING (
+         SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::int8[]) AS u(id, through) OFFSET 0
+     ) AS u
+     WHERE c.endpoint = u.endpoint AND c.id = u.id AND c.n <= u.through";
+
+/// Behind what is there.
+pub(super) const INSERT_CHUNKS: &str = "
+     INSERT INTO lazyfox.chunks (endpoint, id, n, body)
+     SELECT $1, u.id, u.n + coalesce((SELECT max(c.n) FROM lazyfox.chunks c
+                                      WHERE c.endpoint = $1 AND c.id = u.id), 0), u.body
+     FROM unnest($2::uuid[], $3::int8[], $4::bytea[]) AS u(id, n, body)";
+
+/// The count, the host and the size of what they carry are read from what is there by now.
+pub(super) const INSERT_DELIVERIES: &str = "
+     INSERT INTO lazyfox.deliveries (endpoint, id, n, host, bytes, state, created_at, due_at, tries,
+         round, keep_until)
+     SELECT $1, u.id,
+         u.nth + (SELECT count(*) FROM lazyfox.deliveries d WHERE d.endpoint = $1 AND d.id = u.id),
+         j.webhook_host,
+         coalesce((SELECT octet_length(body) FROM lazyfox.inputs i
+                   WHERE i.endpoint = $1 AND i.id = u.id), 0)
+             + coalesce((SELECT octet_length(body) FROM lazyfox.outputs o
+                         WHERE o.endpoint = $1 AND o.id = u.id), 0),
+         u.state, u.created_at, u.due_at, u.tries, u.round, u.keep_until
+     FROM (SELECT $1::text AS endpoint, *
+           FROM unnest($2::uuid[], $3::int4[], $4::text[], $5::int8[], $6::int8[], $7::int4[],
+               $8::int4[], $9::int8[]) WITH ORDINALITY
+               AS u(id, nth, state, created_at, due_at, tries, round, keep_until, place)
+           OFFSET 0) AS u
+     JOIN lazyfox.jobs j ON j.endpoint = u.endpoint AND j.id = u.id
+     ORDER BY u.place";
+
+pub(super) const UPDATE_DELIVERIES: &str = "
+     UPDATE lazyfox.deliveries d SET state = u.state, due_at = u.due_at, tries = u.tries,
+         round = u.round, keep_until = u.keep_until, claimed_until = 0
+     FROM (SELECT $1::text AS endpoint, *
+           FROM unnest($2::int8[], $3::text[], $4::int8[], $5::int4[], $6::int4[], $7::int8[])
+               AS u(number, state, due_at, tries, round, keep_until)
+           OFFSET 0) AS u
+     WHERE d.endpoint = u.endpoint AND d.number = u.number";
+
+pub(super) const INSERT_TRIES: &str = "
+     INSERT INTO lazyfox.tries (endpoint, number, try, at, duration, status, answer, error)
+     SELECT $1, * FROM unnest($2::int8[], $3::int4[], $4::int8[], $5::int8[], $6::int4[], $7::text[],
+         $8::text[])";
+
+pub(super) const INSERT_COUNTS: &str = "
+     INSERT INTO lazyfox.counts (endpoint, completed, failed, cancelled, timed_out, retried)
+     VALUES ($1, $2, $3, $4, $5, $6)";
+
+pub(super) const POSTPONE: &str = "
+     UPDATE lazyfox.jobs j SET forget_at = greatest(j.forget_at, u.until)
+     FROM (SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::int8[]) AS u(id, until)
+           OFFSET 0) AS u
+     WHERE j.endpoint = u.endpoint AND j.id = u.id";
+
+pub(super) const FORGET: [&str; 4] = [
+    "DELETE FROM lazyfox.jobs WHERE endpoint = $1 AND id = ANY($2)",
+    "DELETE FROM lazyfox.inputs WHERE endpoint = $1 AND id = ANY($2)",
+    "DELETE FROM lazyfox.outputs WHERE endpoint = $1 AND id = ANY($2)",
+    "DELETE FROM lazyfox.chunks WHERE endpoint = $1 AND id = ANY($2)",
+];
+
+pub(super) const FORGET_DELIVERIES: [&str; 2] = [
+    "DELETE FROM lazyfox.tries WHERE endpoint = $1 AND number IN
+         (SELECT number FROM lazyfox.deliveries WHERE endpoint = $1 AND id = ANY($2))",
+    "DELETE FROM lazyfox.deliveries WHERE endpoint = $1 AND id = ANY($2)",
+];
+
+/// Of all endpoints: whose deadline is due, the earliest first.
+pub(super) const DUE: &str = "
+     SELECT d.endpoint, d.id FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT j.endpoint, j.id, j.seq, j.deadline FROM lazyfox.jobs j
+         WHERE j.endpoint = q.endpoint AND j.ended_at IS NULL AND j.deadline <= $1
+         ORDER BY j.deadline, j.seq LIMIT $2) AS d
+     ORDER BY d.deadline, d.seq LIMIT $2";
+
+/// Of all endpoints: the next deadline.
+pub(super) const NEXT_DEADLINE: &str = "
+     SELECT min(d.deadline) FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT j.deadline FROM lazyfox.jobs j
+         WHERE j.endpoint = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d";
+
+/// Of all endpoints: ended jobs whose retention is over, the earliest first.
+pub(super) const FORGETTABLE: &str = "
+     SELECT d.endpoint, d.id, d.seq, d.has_webhook FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT j.endpoint, j.id, j.seq, j.forget_at, j.webhook IS NOT NULL AS has_webhook
+         FROM lazyfox.jobs j
+         WHERE j.endpoint = q.endpoint AND j.ended_at IS NOT NULL AND j.forget_at <= $1
+         ORDER BY j.forget_at, j.seq LIMIT $2) AS d
+     ORDER BY d.forget_at, d.seq LIMIT $2";
+
+/// Of all endpoints: what waits and runs.
+pub(super) const DEMAND: &str = "
+     SELECT q.endpoint, coalesce(c.queued, 0), coalesce(c.queued_low, 0), coalesce(c.running, 0),
+            o.queued_at
+     FROM lazyfox.queues q
+     LEFT JOIN (SELECT endpoint, count(*) FILTER (WHERE status = 'IN_QUEUE' AND NOT low_priority)
+                           AS queued,
+                       count(*) FILTER (WHERE status = 'IN_QUEUE' AND low_priority) AS queued_low,
+                       count(*) FILTER (WHERE status = 'IN_PROGRESS') AS running
+                FROM lazyfox.jobs WHERE ended_at IS NULL GROUP BY endpoint) AS c USING (endpoint)
+     LEFT JOIN LATERAL (SELECT j.queued_at FROM lazyfox.jobs j
+                        WHERE j.endpoint = q.endpoint AND j.status = 'IN_QUEUE'
+                            AND NOT j.low_priority
+                        ORDER BY j.seq LIMIT 1) AS o ON true
+     ORDER BY q.endpoint";
+
+/// Of all endpoints: who holds how many jobs.
+pub(super) const HOLDERS: &str = "
+     SELECT endpoint, worker, count(*) FROM lazyfox.jobs WHERE status = 'IN_PROGRESS'
+     GROUP BY endpoint, worker ORDER BY endpoint, worker";
+
+/// Of all endpoints.
+pub(super) const COUNTS: &str = "
+     SELECT endpoint, sum(completed)::int8, sum(failed)::int8, sum(cancelled)::int8,
+            sum(timed_out)::int8, sum(retried)::int8
+     FROM lazyfox.counts GROUP BY endpoint";
+
+pub(super) const PLACE: &str = "
+     SELECT j.low_priority,
+            (SELECT count(*) FROM (
+                 SELECT 1 FROM lazyfox.jobs w
+                 WHERE w.endpoint = $1 AND w.status = 'IN_QUEUE'
+                     AND (w.low_priority, w.seq) < (j.low_priority, j.seq)
+                 LIMIT $3) AS ahead)
+     FROM lazyfox.jobs j WHERE j.endpoint = $1 AND j.id = $2 AND j.status = 'IN_QUEUE'";
+
+/// With those parts of each that are asked for, as far as they are not larger than this.
+pub(super) const LOAD: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", u.place, u.output AND octet_length(o.body) > $5,
+       CASE WHEN u.output AND octet_length(o.body) <= $5 THEN o.body END,
+       CASE WHEN u.input THEN i.body END
+     FROM (SELECT $1::text AS endpoint, *
+           FROM unnest($2::uuid[], $3::bool[], $4::bool[]) WITH ORDINALITY
+               AS u(id, output, input, place)
+           OFFSET 0) AS u
+     JOIN lazyfox.jobs j ON j.endpoint = u.endpoint AND j.id = u.id
+     LEFT JOIN lazyfox.outputs o ON o.endpoint = u.endpoint AND o.id = u.id AND u.output
+     LEFT JOIN lazyfox.inputs i ON i.endpoint = u.endpoint AND i.id = u.id AND u.input"
+);
+
+/// Those of one status, or all, among so many.
+pub(super) const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM (SELECT * FROM lazyfox.jobs WHERE endpoint = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3) j
+      WHERE $4::text IS NULL OR j.status = $4 ORDER BY j.seq DESC LIMIT $5"
+);
+
+/// The last of so many.
+pub(super) const LIST_END: &str = "
+     SELECT seq FROM lazyfox.jobs WHERE endpoint = $1 AND seq < $2
+     ORDER BY seq DESC OFFSET $3 LIMIT 1";
+
+pub(super) const LAST_SEQ: &str =
+    "SELECT coalesce(max(seq), 0) FROM lazyfox.jobs WHERE endpoint = $1";
+
+/// Of all endpoints: where a worker holds jobs.
+pub(super) const HELD_ON: &str = "
+     SELECT q.endpoint FROM lazyfox.queues q
+     WHERE EXISTS (SELECT 1 FROM lazyfox.jobs j WHERE j.endpoint = q.endpoint AND j.worker = $1
+                   AND j.status = 'IN_PROGRESS')";
+
+/// Of all endpoints and hosts: the first of what is open and not another server's ($2) at the moment.
+pub(super) const OPEN_DELIVERIES: &str = "
+     WITH RECURSIVE lanes AS (
+         SELECT q.endpoint, (SELECT d.host FROM lazyfox.deliveries d
+                             WHERE d.endpoint = q.endpoint AND d.due_at IS NOT NULL
+                             ORDER BY d.host LIMIT 1) AS host
+         FROM lazyfox.queues q
+         UNION ALL
+         SELECT l.endpoint, (SELECT d.host FROM lazyfox.deliveries d
+                             WHERE d.endpoint = l.endpoint AND d.due_at IS NOT NULL
+                                 AND d.host > l.host
+                             ORDER BY d.host LIMIT 1)
+         FROM lanes l WHERE l.host IS NOT NULL)
+     SELECT l.endpoint, l.host, d.number, d.bytes, d.due_at
+     FROM lanes l CROSS JOIN LATERAL (
+         SELECT o.number, o.bytes, o.due_at FROM lazyfox.deliveries o
+         WHERE o.endpoint = l.endpoint AND o.host = l.host AND o.due_at IS NOT NULL
+             AND (o.claimed_by = $2 OR o.claimed_until < extract(epoch FROM now()) * 1000)
+         ORDER BY o.due_at, o.number LIMIT $1) AS d
+     WHERE l.host IS NOT NULL";
+
+/// What is still open and not another server's is this server's ($3) for a while ($4).
+pub(super) const CLAIM: &str = "
+     UPDATE lazyfox.deliveries d
+     SET claimed_by = $3, claimed_until = extract(epoch FROM now()) * 1000 + $4::int8
+     WHERE d.endpoint = $1 AND d.number IN (
+         SELECT o.number FROM lazyfox.deliveries o
+         WHERE o.endpoint = $1 AND o.number = ANY($2) AND o.due_at IS NOT NULL
+             AND (o.claimed_by = $3 OR o.claimed_until < extract(epoch FROM now()) * 1000)
+         ORDER BY o.number FOR UPDATE SKIP LOCKED)
+     RETURNING d.number";
+
+/// What an open delivery sends.
+pub(super) const OUTGOING: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", j.webhook, d.n, d.round,
+       CASE WHEN $3 THEN (SELECT body FROM lazyfox.outputs o
+                          WHERE o.endpoint = $1 AND o.id = d.id) END,
+       CASE WHEN $4 THEN (SELECT body FROM lazyfox.inputs i
+                          WHERE i.endpoint = $1 AND i.id = d.id) END
+     FROM lazyfox.deliveries d JOIN lazyfox.jobs j ON j.endpoint = d.endpoint AND j.id = d.id
+     WHERE d.endpoint = $1 AND d.number = $2 AND d.due_at IS NOT NULL
+         AND (d.claimed_by = $5 OR d.claimed_until < extract(epoch FROM now()) * 1000)"
+);
+
+/// Those that are meant, among so many.
+pub(super) const LIST_DELIVERIES: &str = concat!(
+    "SELECT ",
+    delivery_columns!(),
+    ", (SELECT k.webhook FROM lazyfox.jobs k WHERE k.endpoint = d.endpoint AND k.id = d.id)
+      FROM (SELECT * FROM lazyfox.deliveries
+            WHERE endpoint = $1 AND number < $2 AND ($4::uuid IS NULL OR id = $4)
+            ORDER BY number DESC LIMIT $3) d
+      WHERE ($5::text IS NULL OR d.state = $5) AND d.created_at >= $6 AND d.created_at < $7
+      ORDER BY d.number DESC LIMIT $8"
+);
+
+/// The last of so many.
+pub(super) const LIST_DELIVERIES_END: &str = "
+     SELECT number FROM lazyfox.deliveries
+     WHERE endpoint = $1 AND number < $2 AND ($4::uuid IS NULL OR id = $4)
+     ORDER BY number DESC OFFSET $3 LIMIT 1";
+
+pub(super) const TRIES: &str = "
+     SELECT number, at, duration, status, answer, error FROM lazyfox.tries
+     WHERE endpoint = $1 AND number = ANY($2) ORDER BY number, try";

@@ -1,0 +1,501 @@
+//! What a group changed is written as whole statements, and committed, in one round trip.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Client;
+use lazyfox_core::delivery::State as Sending;
+use lazyfox_core::id::EndpointId;
+use lazyfox_core::job::{Counter, Job, State};
+use tokio_postgres::types::ToSql;
+
+use super::connect::{Failure, failed};
+use super::pipeline::{self, Asked};
+use super::row::{Id, ms, text};
+use super::set::{Became, Entry, Output, Set};
+use super::sql;
+use crate::deaths;
+use crate::engine::Seq;
+
+/// A statement with its parameters behind the endpoint.
+struct Write {
+    sql: &'static str,
+    params: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+macro_rules! params {
+    ($($param:expr),+ $(,)?) => { vec![$(Box::new($param) as Box<dyn ToSql + Sync + Send>),+] };
+}
+
+/// Writes and commits. `begins` says that there is no transaction yet.
+pub(super) async fn commit(
+    client: &Client,
+    endpoint: &EndpointId,
+    set: &Set,
+    begins: bool,
+    new_queue: bool,
+) -> Result<(), Failure> {
+    let mut writes = Vec::new();
+    if new_queue {
+        writes.push(Write {
+            sql: sql::INSERT_QUEUE,
+            params: Vec::new(),
+        });
+    }
+    // A worker may hold jobs of two endpoints, where somebody uses its name twice.
+    let mut endpoints: BTreeMap<&EndpointId, Vec<(Seq, &Entry)>> = BTreeMap::new();
+    for (&seq, entry) in &set.entries {
+        let of = endpoints.entry(&entry.job.endpoint).or_default();
+        of.push((seq, entry));
+    }
+    let mut all: Vec<(&EndpointId, Write)> = Vec::new();
+    all.extend(writes.into_iter().map(|write| (endpoint, write)));
+    for (on, entries) in &endpoints {
+        let mut writes = Vec::new();
+        insert_jobs(&mut writes, entries);
+        update_jobs(&mut writes, entries);
+        payloads(&mut writes, entries);
+        chunks(&mut writes, entries);
+        new_deliveries(&mut writes, set, on);
+        counts(&mut writes, set, on);
+        all.extend(writes.into_iter().map(|write| (*on, write)));
+    }
+    let mut writes = Vec::new();
+    kept_deliveries(&mut writes, set);
+    tries(&mut writes, set);
+    forget(&mut writes, set);
+    all.extend(writes.into_iter().map(|write| (endpoint, write)));
+    send(client, &all, begins).await
+}
+
+async fn send(
+    client: &Client,
+    writes: &[(&EndpointId, Write)],
+    begins: bool,
+) -> Result<(), Failure> {
+    if writes.is_empty() {
+        if !begins {
+            client.batch_execute("COMMIT").await.map_err(failed)?;
+        }
+        return Ok(());
+    }
+    let names: Vec<&str> = writes.iter().map(|(on, _)| on.as_str()).collect();
+    let mut asked = Vec::new();
+    if begins {
+        asked.push(Asked::batch("BEGIN"));
+    }
+    for ((_, write), name) in writes.iter().zip(&names) {
+        let statement = client.prepare_cached(write.sql).await.map_err(failed)?;
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![name];
+        params.extend(write.params.iter().map(|it| &**it as &(dyn ToSql + Sync)));
+        asked.push(Asked::query(statement, params));
+    }
+    asked.push(Asked::batch("COMMIT"));
+    pipeline::run(client, asked).await.map(drop)
+}
+
+/// The columns that change, as arrays.
+#[derive(Default)]
+struct Rows {
+    ids: Vec<Id>,
+    statuses: Vec<&'static str>,
+    queued_at: Vec<i64>,
+    expires_at: Vec<i64>,
+    expiry_is_hard: Vec<bool>,
+    awaited: Vec<bool>,
+    retries: Vec<i32>,
+    barred: Vec<Option<String>>,
+    deaths: Vec<Option<String>>,
+    workers: Vec<Option<String>>,
+    started_at: Vec<Option<i64>>,
+    lease_until: Vec<Option<i64>>,
+    begun: Vec<bool>,
+    ended_at: Vec<Option<i64>>,
+    errors: Vec<Option<String>>,
+    forget_at: Vec<Option<i64>>,
+    deadlines: Vec<Option<i64>>,
+    has_secrets: Vec<bool>,
+    has_output: Vec<bool>,
+}
+
+impl Rows {
+    fn push(&mut self, entry: &Entry) {
+        let job = &entry.job;
+        let end = job.state.end();
+        let attempt = job.state.last_attempt();
+        self.ids.push(job.id.into());
+        self.statuses.push(job.status().as_str());
+        self.queued_at.push(job.queued_at.as_ms());
+        self.expires_at.push(job.expires_at.as_ms());
+        self.expiry_is_hard.push(job.expiry_is_hard);
+        self.awaited.push(job.awaited);
+        self.retries.push(job.retries.cast_signed());
+        self.barred.push(barred(job));
+        self.deaths
+            .push(deaths::text(&job.deaths).map(|it| text(&it)));
+        self.workers
+            .push(attempt.map(|(worker, _)| worker.to_string()));
+        self.started_at.push(attempt.map(|(_, at)| at.as_ms()));
+        self.lease_until.push(match &job.state {
+            State::Running(attempt) => Some(attempt.lease_until.as_ms()),
+            State::Queued
+            | State::Completed(_)
+            | State::Failed(_)
+            | State::Cancelled(_)
+            | State::TimedOut(_) => None,
+        });
+        self.begun.push(!job.waits_in_worker());
+        self.ended_at.push(end.map(|end| end.at.as_ms()));
+        let error = end.and_then(|end| end.error.as_deref());
+        self.errors.push(error.map(text));
+        self.forget_at.push(end.map(|end| end.forget_at.as_ms()));
+        self.deadlines
+            .push(end.is_none().then(|| job.deadline().as_ms()));
+        self.has_secrets.push(entry.keeps_secrets());
+        self.has_output.push(entry.has_output());
+    }
+}
+
+fn barred(job: &Job) -> Option<String> {
+    let names: Vec<&str> = job.barred.iter().map(|worker| worker.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(" "))
+}
+
+fn insert_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
+    let new: Vec<_> = entries
+        .iter()
+        .filter_map(|(_, entry)| Some((*entry, entry.new.as_ref()?)))
+        .collect();
+    if new.is_empty() {
+        return;
+    }
+    let mut rows = Rows::default();
+    for (entry, _) in &new {
+        rows.push(entry);
+    }
+    macro_rules! each {
+        ($name:ident => $value:expr) => {
+            new.iter().map(|(_, $name)| $value).collect::<Vec<_>>()
+        };
+    }
+    writes.push(Write {
+        sql: sql::INSERT_JOBS,
+        params: params![
+            rows.ids.clone(),
+            rows.statuses,
+            each!(it => it.job.terms.low_priority),
+            each!(it => it.job.created_at.as_ms()),
+            rows.queued_at,
+            rows.expires_at,
+            rows.expiry_is_hard,
+            rows.awaited,
+            rows.retries,
+            rows.barred,
+            rows.deaths,
+            rows.workers,
+            rows.started_at,
+            rows.lease_until,
+            rows.begun,
+            rows.ended_at,
+            rows.errors,
+            rows.forget_at,
+            rows.deadlines,
+            rows.has_secrets,
+            rows.has_output,
+            each!(it => it.job.terms.execution_timeout_ms.map(ms)),
+            each!(it => ms(it.job.terms.ttl_ms)),
+            each!(it => it.job.terms.ttl_given),
+            each!(it => it.job.terms.retries_max.cast_signed()),
+            each!(it => ms(it.job.terms.retention_ms)),
+            each!(it => ms(it.job.terms.retention_sync_ms)),
+            each!(it => it.job.terms.ttl_expiry_forgets),
+            each!(it => it.job.terms.webhook_on_cancel),
+            each!(it => it.job.terms.poison_after.cast_signed()),
+            each!(it => it.webhook.as_ref().map(|webhook| webhook.url.clone())),
+            each!(it => it.webhook.as_ref().map_or(String::new(), |it| it.host.clone())),
+            each!(it => it.idempotency.as_ref().map(|it| it.key.clone())),
+            each!(it => it.idempotency.as_ref().map(|it| it.fingerprint.to_vec())),
+        ],
+    });
+    let secrets: Vec<Option<Vec<u8>>> = new
+        .iter()
+        .map(|(entry, new)| new.secrets.clone().filter(|_| entry.keeps_secrets()))
+        .collect();
+    writes.push(Write {
+        sql: sql::INSERT_INPUTS,
+        params: params![rows.ids, each!(it => Raw(it.input.clone())), secrets,],
+    });
+}
+
+/// Bytes that are sent without a copy of them.
+#[derive(Debug)]
+struct Raw(bytes::Bytes);
+
+impl ToSql for Raw {
+    fn to_sql(
+        &self,
+        _: &tokio_postgres::types::Type,
+        out: &mut tokio_postgres::types::private::BytesMut,
+    ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(tokio_postgres::types::IsNull::No)
+    }
+
+    fn accepts(of: &tokio_postgres::types::Type) -> bool {
+        *of == tokio_postgres::types::Type::BYTEA
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+fn update_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
+    let mut rows = Rows::default();
+    for (_, entry) in entries.iter().filter(|(_, entry)| entry.is_changed()) {
+        rows.push(entry);
+    }
+    if rows.ids.is_empty() {
+        return;
+    }
+    writes.push(Write {
+        sql: sql::UPDATE_JOBS,
+        params: params![
+            rows.ids,
+            rows.statuses,
+            rows.queued_at,
+            rows.expires_at,
+            rows.expiry_is_hard,
+            rows.awaited,
+            rows.retries,
+            rows.barred,
+            rows.deaths,
+            rows.workers,
+            rows.started_at,
+            rows.lease_until,
+            rows.begun,
+            rows.ended_at,
+            rows.errors,
+            rows.forget_at,
+            rows.deadlines,
+            rows.has_secrets,
+            rows.has_output,
+        ],
+    });
+}
+
+fn payloads(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
+    let (mut ids, mut bodies) = (Vec::<Id>::new(), Vec::new());
+    let (mut cleared, mut wiped) = (Vec::<Id>::new(), Vec::<Id>::new());
+    for (_, entry) in entries {
+        match &entry.output {
+            Output::Kept(body) => {
+                ids.push(entry.job.id.into());
+                bodies.push(Raw(body.clone()));
+            }
+            Output::Cleared if entry.had_output() => cleared.push(entry.job.id.into()),
+            Output::Cleared | Output::Untouched => {}
+        }
+        if entry.kept.is_some() && entry.wiped && entry.has_secrets {
+            wiped.push(entry.job.id.into());
+        }
+    }
+    if !ids.is_empty() {
+        writes.push(Write {
+            sql: sql::INSERT_OUTPUTS,
+            params: params![ids, bodies],
+        });
+    }
+    for (sql, ids) in [(sql::DELETE_OUTPUTS, cleared), (sql::WIPE_SECRETS, wiped)] {
+        if !ids.is_empty() {
+            writes.push(Write {
+                sql,
+                params: params![ids],
+            });
+        }
+    }
+}
+
+fn chunks(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
+    let (mut gone, mut through) = (Vec::<Id>::new(), Vec::new());
+    let (mut ids, mut numbers, mut bodies) = (Vec::<Id>::new(), Vec::new(), Vec::new());
+    for (_, entry) in entries {
+        let id = Id::from(entry.job.id);
+        if entry.chunks.cleared {
+            gone.push(id);
+            through.push(i64::MAX);
+        } else if let Some(n) = entry.chunks.taken_through {
+            gone.push(id);
+            through.push(n);
+        }
+        for (n, body) in (1_i64..).zip(&entry.chunks.appended) {
+            ids.push(id);
+            numbers.push(n);
+            bodies.push(Raw(body.clone()));
+        }
+    }
+    if !gone.is_empty() {
+        writes.push(Write {
+            sql: sql::DELETE_CHUNKS,
+            params: params![gone, through],
+        });
+    }
+    if !ids.is_empty() {
+        writes.push(Write {
+            sql: sql::INSERT_CHUNKS,
+            params: params![ids, numbers, bodies],
+        });
+    }
+}
+
+fn due_at(row: &crate::engine::DeliveryRow) -> Option<i64> {
+    (row.state == Sending::Pending).then(|| row.due.due_at.as_ms())
+}
+
+fn new_deliveries(writes: &mut Vec<Write>, set: &Set, on: &EndpointId) {
+    let new: Vec<_> = set
+        .deliveries
+        .values()
+        .filter(|sent| sent.kept.is_none() && sent.row.due.endpoint == *on)
+        .map(|sent| &sent.row)
+        .collect();
+    if new.is_empty() {
+        return;
+    }
+    let mut counts: BTreeMap<Id, i32> = BTreeMap::new();
+    let nth: Vec<i32> = new
+        .iter()
+        .map(|row| {
+            let count = counts.entry(row.id.job.into()).or_default();
+            *count += 1;
+            *count
+        })
+        .collect();
+    macro_rules! each {
+        ($row:ident => $value:expr) => {
+            new.iter().map(|$row| $value).collect::<Vec<_>>()
+        };
+    }
+    writes.push(Write {
+        sql: sql::INSERT_DELIVERIES,
+        params: params![
+            each!(row => Id::from(row.id.job)),
+            nth,
+            each!(row => row.state.as_str()),
+            each!(row => row.created_at.as_ms()),
+            each!(row => due_at(row)),
+            each!(row => row.tries.cast_signed()),
+            each!(row => row.round.cast_signed()),
+            each!(row => row.keep_until.as_ms()),
+        ],
+    });
+}
+
+fn kept_deliveries(writes: &mut Vec<Write>, set: &Set) {
+    let changed: Vec<_> = set
+        .deliveries
+        .values()
+        .filter(|sent| sent.kept.as_ref().is_some_and(|kept| *kept != sent.row))
+        .map(|sent| &sent.row)
+        .collect();
+    if changed.is_empty() {
+        return;
+    }
+    macro_rules! each {
+        ($row:ident => $value:expr) => {
+            changed.iter().map(|$row| $value).collect::<Vec<_>>()
+        };
+    }
+    writes.push(Write {
+        sql: sql::UPDATE_DELIVERIES,
+        params: params![
+            each!(row => row.due.number.cast_signed()),
+            each!(row => row.state.as_str()),
+            each!(row => due_at(row)),
+            each!(row => row.tries.cast_signed()),
+            each!(row => row.round.cast_signed()),
+            each!(row => row.keep_until.as_ms()),
+        ],
+    });
+}
+
+fn tries(writes: &mut Vec<Write>, set: &Set) {
+    if set.tries.is_empty() {
+        return;
+    }
+    macro_rules! each {
+        ($it:ident => $value:expr) => {
+            set.tries.iter().map(|$it| $value).collect::<Vec<_>>()
+        };
+    }
+    writes.push(Write {
+        sql: sql::INSERT_TRIES,
+        params: params![
+            each!(it => it.number.cast_signed()),
+            each!(it => it.count.cast_signed()),
+            each!(it => it.made.at.as_ms()),
+            each!(it => ms(it.made.duration_ms)),
+            each!(it => it.made.status.map(i32::from)),
+            each!(it => it.made.answer.as_deref().map(text)),
+            each!(it => it.made.error.as_deref().map(text)),
+        ],
+    });
+}
+
+fn counts(writes: &mut Vec<Write>, set: &Set, on: &EndpointId) {
+    let of = |counter: Counter| -> i64 {
+        let counts = set.counts.iter();
+        let of = counts.filter(|(endpoint, of, _)| endpoint == on && *of == counter);
+        ms(of.map(|(_, _, n)| n).sum())
+    };
+    let all = [
+        Counter::Completed,
+        Counter::Failed,
+        Counter::Cancelled,
+        Counter::TimedOut,
+        Counter::Retried,
+    ]
+    .map(of);
+    let [completed, failed, cancelled, timed_out, retried] = all;
+    if all.iter().any(|count| *count > 0) {
+        writes.push(Write {
+            sql: sql::INSERT_COUNTS,
+            params: params![completed, failed, cancelled, timed_out, retried],
+        });
+    }
+}
+
+fn forget(writes: &mut Vec<Write>, set: &Set) {
+    let (mut gone, mut reported) = (Vec::<Id>::new(), Vec::<Id>::new());
+    let (mut kept, mut until) = (Vec::<Id>::new(), Vec::new());
+    for over in &set.over {
+        match over.became {
+            Became::Nothing => {}
+            Became::Forgotten => {
+                gone.push(over.id.into());
+                if over.has_webhook {
+                    reported.push(over.id.into());
+                }
+            }
+            Became::Postponed(to) => {
+                kept.push(over.id.into());
+                until.push(to.as_ms());
+            }
+        }
+    }
+    if !kept.is_empty() {
+        writes.push(Write {
+            sql: sql::POSTPONE,
+            params: params![kept, until],
+        });
+    }
+    if !reported.is_empty() {
+        writes.extend(sql::FORGET_DELIVERIES.map(|sql| Write {
+            sql,
+            params: params![reported.clone()],
+        }));
+    }
+    if !gone.is_empty() {
+        writes.extend(sql::FORGET.map(|sql| Write {
+            sql,
+            params: params![gone.clone()],
+        }));
+    }
+}
