@@ -2,6 +2,7 @@
 //!
 //! `config.default.toml` is the documentation and the defaults in one: a file of the user is laid over it.
 
+mod database;
 mod endpoint;
 mod run;
 mod webhook;
@@ -18,12 +19,14 @@ use lazyfox_core::reach::AllowList;
 use lazyfox_core::scale::Settings;
 use serde::Deserialize;
 
+pub use self::database::Database;
 use self::endpoint::EndpointTable;
 pub use self::run::{Gpus, Prefetch};
 use self::run::{Registries, RegistryTable};
 pub use self::webhook::Webhooks;
 use crate::providers::Run;
 use crate::providers::docker::Address;
+use crate::secrets::KEY_FILE;
 use crate::webhooks::target::Rules;
 
 /// Every setting with its default and its meaning.
@@ -40,6 +43,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Where jobs are kept.
     pub store: StoreKind,
+    /// Where the database is, for [`StoreKind::Postgres`].
+    pub database: Option<Database>,
+    /// The file with the server's key; `None` is in the data directory.
+    pub key_file: Option<PathBuf>,
     /// Who may ask.
     pub auth: Auth,
     /// Where workers reach this server; `None` is the address that it listens on.
@@ -77,6 +84,8 @@ pub struct Config {
 pub enum StoreKind {
     /// In the data directory.
     Sqlite,
+    /// In a PostgreSQL database that several servers may share.
+    Postgres,
     /// Nowhere: gone at the end of the process.
     Memory,
 }
@@ -144,6 +153,11 @@ struct ServerTable {
     listen: Option<String>,
     data: Option<PathBuf>,
     store: Option<StoreKind>,
+    database_url: Option<String>,
+    database_password_file: Option<PathBuf>,
+    database_ca_file: Option<PathBuf>,
+    database_connections: Option<usize>,
+    key_file: Option<PathBuf>,
     auth: Option<Auth>,
     worker_url: Option<String>,
     docker_host: Option<String>,
@@ -208,6 +222,22 @@ impl Config {
         Self::parse("", Path::new(".")).expect("a test parses the shipped defaults")
     }
 
+    /// Keeps everything in the database of this URL.
+    pub fn use_database(&mut self, url: &str) {
+        self.store = StoreKind::Postgres;
+        self.database = Some(match self.database.take() {
+            Some(database) => database.moved(url),
+            None => Database::at(url),
+        });
+    }
+
+    /// Where the server's key is.
+    #[must_use]
+    pub fn key_path(&self) -> PathBuf {
+        let own = || self.data.join(KEY_FILE);
+        self.key_file.clone().unwrap_or_else(own)
+    }
+
     /// Where the workers' files are; absolute, because workers stand elsewhere.
     ///
     /// # Errors
@@ -246,10 +276,18 @@ impl Endpoint {
 
 impl ServerTable {
     fn over(self, below: Self) -> Self {
+        let url = self.database_url.as_deref().unwrap_or_default();
+        let means = (!url.is_empty()).then_some(StoreKind::Postgres);
         Self {
             listen: self.listen.or(below.listen),
             data: self.data.or(below.data),
-            store: self.store.or(below.store),
+            // A URL says which store is meant, unless the same table says otherwise.
+            store: self.store.or(means).or(below.store),
+            database_url: self.database_url.or(below.database_url),
+            database_password_file: self.database_password_file.or(below.database_password_file),
+            database_ca_file: self.database_ca_file.or(below.database_ca_file),
+            database_connections: self.database_connections.or(below.database_connections),
+            key_file: self.key_file.or(below.key_file),
             auth: self.auth.or(below.auth),
             worker_url: self.worker_url.or(below.worker_url),
             docker_host: self.docker_host.or(below.docker_host),
@@ -291,11 +329,28 @@ impl ServerTable {
         let shutdown_s = within("server.shutdown_s", self.shutdown_s, 0, longest_s)?;
         let longest_s = limits::ABANDONED_MS_MAX / 1000;
         let abandoned_s = within("server.abandoned_s", self.abandoned_s, 0, longest_s)?;
+        let database = Database::configured(
+            base,
+            self.database_url,
+            self.database_password_file,
+            self.database_ca_file,
+            within(
+                "server.database_connections",
+                self.database_connections,
+                4,
+                200,
+            )?,
+        );
         Ok(Config {
             source: None,
             listen: need("listen", self.listen)?,
             data: base.join(need("data", self.data)?),
             store: need("store", self.store)?,
+            database,
+            key_file: self
+                .key_file
+                .filter(|path| !path.as_os_str().is_empty())
+                .map(|path| base.join(path)),
             auth: need("auth", self.auth)?,
             docker_host: docker_host(self.docker_host)?,
             gpus: need("gpus", self.gpus)?.checked()?,

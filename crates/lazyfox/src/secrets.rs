@@ -30,19 +30,20 @@ pub struct ServerKey {
 }
 
 impl ServerKey {
-    /// Reads the key of a data directory, making one when there is none.
+    /// Reads the key in a file, making one when there is none.
     ///
     /// # Errors
     /// When the file cannot be read or written, or is not a key.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join(KEY_FILE);
+    pub fn load(path: &Path) -> Result<Self> {
         let made = || -> std::io::Result<()> {
-            fs::create_dir_all(dir)?;
+            if let Some(dir) = path.parent() {
+                fs::create_dir_all(dir)?;
+            }
             let mut file = fs::OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
-                .open(&path)?;
+                .open(path)?;
             file.write_all(&clock::random::<32>())?;
             file.sync_all()
         };
@@ -54,7 +55,7 @@ impl ServerKey {
             }
         }
         let bytes =
-            fs::read(&path).with_context(|| format!("cannot read the key {}", path.display()))?;
+            fs::read(path).with_context(|| format!("cannot read the key {}", path.display()))?;
         let secret: [u8; 32] = bytes.try_into().map_err(|_| {
             anyhow!(
                 "{} is not a key of 32 bytes; restore it from a backup",
@@ -241,9 +242,11 @@ mod tests {
     fn the_key_is_made_once_and_only_its_owner_can_read_it() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        let sealed = ServerKey::load(dir.path()).unwrap().seal(job(1), b"x");
+        let sealed = ServerKey::load(&dir.path().join(KEY_FILE))
+            .unwrap()
+            .seal(job(1), b"x");
         assert!(
-            ServerKey::load(dir.path())
+            ServerKey::load(&dir.path().join(KEY_FILE))
                 .unwrap()
                 .open(job(1), &sealed)
                 .is_some()
@@ -254,6 +257,6 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(dir.path().join(KEY_FILE), b"short").unwrap();
-        assert!(ServerKey::load(dir.path()).is_err());
+        assert!(ServerKey::load(&dir.path().join(KEY_FILE)).is_err());
     }
 }

@@ -33,6 +33,15 @@ pub struct Args {
     /// Where jobs are kept; wins over server.store
     #[arg(long, value_name = "KIND")]
     store: Option<StoreKind>,
+    /// The database that several servers share, postgres://USER@HOST/DATABASE; wins over
+    /// server.database_url and server.store
+    #[arg(
+        long,
+        env = "LAZYFOX_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database_url: Option<String>,
     /// Where workers reach this server; wins over server.worker_url
     #[arg(long, value_name = "URL")]
     worker_url: Option<String>,
@@ -119,6 +128,9 @@ fn configured(args: &Args) -> Result<Config> {
     }
     if let Some(store) = args.store {
         config.store = store;
+    }
+    if let Some(url) = &args.database_url {
+        config.use_database(url);
     }
     if let Some(url) = &args.worker_url {
         config.worker_url = Some(config::http_url("--worker-url", url)?);

@@ -15,6 +15,7 @@ use lazyfox_core::job::{State, Status};
 use lazyfox_core::limits;
 use lazyfox_core::time::Timestamp;
 use lazyfox_store::memory::MemoryStore;
+use lazyfox_store::postgres::PostgresStore;
 use lazyfox_store::sqlite::SqliteStore;
 use lazyfox_store::{Query, Store};
 use tokio::net::{TcpListener, TcpStream};
@@ -345,8 +346,19 @@ async fn take_over_late(
 async fn open_store(config: &Config, now: Timestamp) -> Result<(Arc<dyn Store>, ServerKey)> {
     match config.store {
         StoreKind::Memory => Ok((Arc::new(MemoryStore::new(now)), ServerKey::ephemeral())),
+        StoreKind::Postgres => {
+            let database = config.database.as_ref().context(
+                "server.store is \"postgres\" and server.database_url is empty; name the database, \
+                 or start with --database-url",
+            )?;
+            let key = ServerKey::load(&config.key_path())?;
+            let access = database.access()?;
+            let store = PostgresStore::open(&access, server_name()).await?;
+            Ok((Arc::new(store), key))
+        }
         StoreKind::Sqlite => {
             let data = config.data.clone();
+            let key_path = config.key_path();
             let endpoints = config.endpoints.clone();
             let lease_ms = move |id: &EndpointId| {
                 let settings = endpoints.get(id);
@@ -354,13 +366,19 @@ async fn open_store(config: &Config, now: Timestamp) -> Result<(Arc<dyn Store>, 
             };
             let open = move || -> Result<(Arc<dyn Store>, ServerKey)> {
                 let store = SqliteStore::open_with_leases(&data, now, Box::new(lease_ms))?;
-                Ok((Arc::new(store), ServerKey::load(&data)?))
+                Ok((Arc::new(store), ServerKey::load(&key_path)?))
             };
             tokio::task::spawn_blocking(open)
                 .await
                 .context("opening the store broke off")?
         }
     }
+}
+
+/// A name for this server among those that share a database, new for each start.
+fn server_name() -> String {
+    let random = crate::clock::random::<8>();
+    format!("{:016x}", u64::from_be_bytes(random))
 }
 
 /// Where workers on this machine reach an address that is listened on.

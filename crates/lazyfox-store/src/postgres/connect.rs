@@ -143,8 +143,8 @@ impl fmt::Debug for Access {
 pub enum Trust {
     /// By these certificates.
     Roots(Vec<rustls::pki_types::CertificateDer<'static>>),
-    /// By the public certificate authorities that the program knows.
-    Public,
+    /// By those of this machine.
+    System,
 }
 
 impl Access {
@@ -248,7 +248,10 @@ fn tls_config(trust: Trust) -> Result<rustls::ClientConfig, StoreError> {
                 })?;
             }
         }
-        Trust::Public => {}
+        // Some of a machine's may be unreadable, or none be there: that matters where one is needed.
+        Trust::System => {
+            let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)

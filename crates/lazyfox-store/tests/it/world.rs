@@ -184,7 +184,7 @@ pub(crate) async fn postgres() -> Subject {
 
 /// A server's store in this database.
 pub(crate) async fn postgres_at(url: &str) -> PostgresStore {
-    let access = Access::parse(url, None, Trust::Public, CONNECTIONS).unwrap();
+    let access = Access::parse(url, None, Trust::System, CONNECTIONS).unwrap();
     PostgresStore::open(&access, "here".to_owned())
         .await
         .unwrap()
