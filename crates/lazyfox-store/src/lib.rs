@@ -22,6 +22,7 @@ mod deaths;
 mod deliveries;
 mod engine;
 pub mod memory;
+mod news;
 pub mod postgres;
 pub mod sqlite;
 mod workers;
@@ -30,6 +31,7 @@ pub use self::deliveries::{
     Delivery, DeliveryPage, DeliveryQuery, Due, Outbox, Outgoing, Redelivery, Settlement, Webhook,
     WebhookSecret,
 };
+pub use self::news::{News, Watched};
 pub use self::workers::{Ask, Extra, Handout, Heartbeat, HolderEvent, Leased, Renewed};
 
 /// A store's answer, as a boxed future: nothing next to a disk write, and it keeps the trait object-safe.
@@ -187,6 +189,17 @@ pub trait Store: Send + Sync {
 
     /// What was changed and is kept, by endpoint.
     fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>>;
+
+    /// Waits for what other servers do, or may have done, to what is watched then. A store that one server owns
+    /// never answers. Asked by one caller at a time, again and again.
+    fn news<'a>(
+        &'a self,
+        watched: &'a (dyn Fn() -> Watched + Send + Sync),
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> Answer<'a, News> {
+        let _ = (watched, now);
+        Box::pin(std::future::pending())
+    }
 
     /// All API keys, revoked ones too, the oldest first.
     fn keys(&self) -> Answer<'_, Vec<Key>>;

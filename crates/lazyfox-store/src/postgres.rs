@@ -9,12 +9,15 @@ mod deliveries;
 mod group;
 mod load;
 mod pipeline;
+mod pulse;
 mod read;
 mod registers;
 mod row;
 mod schema;
 mod set;
 mod sql;
+mod surveys;
+mod wire;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,21 +29,25 @@ use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
 use lazyfox_core::job::Event;
 use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
+use tokio::time::Instant;
 
 pub use self::connect::{Access, Trust};
 use self::connect::{Failure, failed};
 use self::group::{Groups, Plan};
 use self::load::Needs;
+use self::pulse::Knowledge;
 use self::read::Loads;
 use self::row::{Id, column, endpoint_of, time, unsigned};
 pub use self::schema::Format;
 use self::set::{Became, Over};
+use self::surveys::Surveys;
+use self::wire::Wire;
 use crate::engine::Result;
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
-    Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts, Place,
-    Purged, Query, Redelivery, Release, Renewed, Settlement, Store, Submitted, Survey,
-    WebhookSecret,
+    Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, News, Outbox, Outgoing, Page, Parts,
+    Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, Submitted, Survey,
+    Watched, WebhookSecret,
 };
 
 /// Workers whose endpoints are remembered.
@@ -51,6 +58,12 @@ pub struct PostgresStore {
     pool: Pool,
     groups: Arc<Groups>,
     loads: Arc<Loads>,
+    surveys: Surveys,
+    wire: Arc<Wire>,
+    knowledge: Arc<Knowledge>,
+    /// Listens and speaks to the other servers.
+    wired: tokio::task::JoinHandle<()>,
+    looked_at: Mutex<Option<Instant>>,
     /// This server's name among those that share the database.
     server: String,
     workers: Mutex<HashMap<WorkerId, KnownWorker>>,
@@ -81,9 +94,17 @@ impl PostgresStore {
         if let Some(refusal) = schema::refusal(format, &place) {
             return Err(refusal);
         }
+        let (wire, knowledge) = (Arc::new(Wire::new()), Arc::new(Knowledge::default()));
+        let wired = wire::run(Arc::clone(&wire), access.clone(), server.clone());
+        let groups = Groups::new(pool.clone(), Arc::clone(&wire), Arc::clone(&knowledge));
         Ok(Self {
-            groups: Arc::new(Groups::new(pool.clone())),
+            groups: Arc::new(groups),
             loads: Arc::new(Loads::new(pool.clone())),
+            surveys: Surveys::default(),
+            wire,
+            knowledge,
+            wired: tokio::spawn(wired),
+            looked_at: Mutex::default(),
             pool,
             server,
             workers: Mutex::default(),
@@ -147,6 +168,12 @@ impl PostgresStore {
             let known = workers.entry(worker.clone()).or_default();
             known.on.insert(endpoint.clone());
         }
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.wired.abort();
     }
 }
 
@@ -360,8 +387,8 @@ impl Store for PostgresStore {
 
     fn survey(&self) -> Answer<'_, Vec<Survey>> {
         Box::pin(async move {
-            let surveys = connect::again(|| Box::pin(read::survey(&self.pool)));
-            surveys.await.map_err(Failure::into_error)
+            let surveys = self.surveys.next(&self.pool).await;
+            surveys.map_err(Failure::into_error)
         })
     }
 
@@ -379,6 +406,12 @@ impl Store for PostgresStore {
 
     fn outbox(&self, traffic: Traffic, now: Timestamp) -> Answer<'_, Outbox> {
         Box::pin(async move {
+            if self.knowledge.nothing_open() {
+                return Ok(Outbox {
+                    next: Timestamp::NEVER,
+                    ..Outbox::default()
+                });
+            }
             let outbox = connect::again(|| {
                 Box::pin(async {
                     deliveries::outbox(&self.pool, &self.server, traffic.clone(), now).await
@@ -491,7 +524,12 @@ impl Store for PostgresStore {
                     registers::set_override(&self.pool, &endpoint, settings.as_deref()).await
                 })
             });
-            set.await.map_err(Failure::into_error)
+            set.await.map_err(Failure::into_error)?;
+            self.wire.told.add(News {
+                settings: true,
+                ..News::default()
+            });
+            Ok(())
         })
     }
 
@@ -499,6 +537,31 @@ impl Store for PostgresStore {
         Box::pin(async move {
             let overrides = connect::again(|| Box::pin(registers::overrides(&self.pool)));
             overrides.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn news<'a>(
+        &'a self,
+        watched: &'a (dyn Fn() -> Watched + Send + Sync),
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> Answer<'a, News> {
+        Box::pin(async move {
+            let looked_at = *self
+                .looked_at
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let look_at = looked_at.map_or_else(Instant::now, |at| at + pulse::EVERY);
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(look_at) => {}
+                news = self.wire.heard.next() => return Ok(news),
+            }
+            let news = pulse::look(&self.pool, &self.knowledge, &watched(), now()).await;
+            *self
+                .looked_at
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            news.map_err(Failure::into_error)
         })
     }
 
@@ -552,6 +615,12 @@ impl PostgresStore {
     }
 
     async fn expire_due(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        if let Some(next) = self.knowledge.nothing_due(now) {
+            return Ok(Expired {
+                changes: Vec::new(),
+                next,
+            });
+        }
         let due = self.rows(sql::DUE, now, limit, |row| {
             Ok((endpoint_of(column(row, 0)?)?, column::<Id>(row, 1)?.job()))
         });
@@ -613,6 +682,9 @@ impl PostgresStore {
     }
 
     async fn prune_over(&self, now: Timestamp, limit: usize) -> Result<usize> {
+        if self.knowledge.nothing_over(now) {
+            return Ok(0);
+        }
         let (mut pruned, mut looked) = (0, 0);
         while pruned < limit && looked < LOOKED_MAX {
             let over = self.rows(sql::FORGETTABLE, now, limit - pruned, |row| {

@@ -1,6 +1,6 @@
 //! What every part of a running server shares, and the one place where a changed job is made known.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use lazyfox_core::traffic::{Bounds, Traffic};
 use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError, Survey};
 use tokio::sync::watch;
 
+use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
 use crate::decisions::Decisions;
@@ -142,6 +143,34 @@ impl App {
         let survey = surveys.into_iter().find(|it| it.endpoint == *endpoint);
         let holders = survey.iter().flat_map(Survey::workers).collect();
         Ok((survey, holders))
+    }
+
+    /// Takes up what was changed of endpoints by an earlier run, or by another server.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    pub async fn take_up_changes(&self) -> Result<(), StoreError> {
+        let mut kept: BTreeMap<EndpointId, Changes> = BTreeMap::new();
+        for (endpoint, text) in self.store.overrides().await? {
+            match serde_json::from_str(&text) {
+                Ok(changes) => drop(kept.insert(endpoint, changes)),
+                Err(error) => {
+                    tracing::error!(endpoint.id = %endpoint, %error, "changed settings are not understood");
+                    let as_before = self.endpoints.changes(&endpoint);
+                    kept.insert(endpoint, as_before);
+                }
+            }
+        }
+        let taken_back = self.endpoints.all();
+        let taken_back = taken_back.keys().filter(|it| !kept.contains_key(*it));
+        let changes = taken_back.map(|endpoint| (endpoint.clone(), Changes::default()));
+        for (endpoint, changes) in changes.chain(kept.clone()) {
+            if self.endpoints.changes(&endpoint) != changes {
+                self.endpoints.change(&endpoint, changes);
+                self.wakes.scale.notify_one();
+            }
+        }
+        Ok(())
     }
 
     /// Whether one more worker of the endpoint may come if a job waits for a while. A scaler that counts

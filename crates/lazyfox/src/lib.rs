@@ -18,6 +18,7 @@ pub mod api;
 pub mod app;
 pub mod changes;
 pub mod decisions;
+pub mod elsewhere;
 pub mod endpoints;
 pub mod passes;
 pub mod release;

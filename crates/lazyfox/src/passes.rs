@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use crate::elsewhere;
 use crate::providers::{Ended, Provider};
 use crate::webhooks::Sender;
 
@@ -66,6 +67,8 @@ pub fn start(
         .await;
     });
     loops.spawn(ends::ends(Arc::clone(app), ended));
+    let a = Arc::clone(app);
+    loops.spawn(async move { elsewhere::listen(&a).await });
     loops
 }
 

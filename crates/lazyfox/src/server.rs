@@ -107,7 +107,7 @@ impl Server {
             late,
         };
         let provider = open_providers(&app, hold, reports, clock).await?;
-        take_up_changes(&app).await?;
+        app.take_up_changes().await?;
         release::settle(&app).await?;
         for found in provider.list() {
             take_over(&app, &*provider, found).await;
@@ -247,19 +247,6 @@ async fn open_providers(
     let now = move || clock.now();
     let providers = Providers::open(hold, data, gpus, engine, reports, now).await?;
     Ok(Arc::new(providers))
-}
-
-/// What was changed of endpoints while an earlier run served holds on.
-async fn take_up_changes(app: &App) -> Result<()> {
-    for (endpoint, text) in app.store.overrides().await? {
-        match serde_json::from_str(&text) {
-            Ok(changes) => app.endpoints.change(&endpoint, changes),
-            Err(error) => {
-                tracing::error!(endpoint.id = %endpoint, %error, "changed settings are not understood");
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A worker of an earlier run goes on, if there is still a use for it.

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 /// All of them.
 #[derive(Default)]
 pub struct Wakes {
-    jobs: Mutex<HashMap<JobId, watch::Sender<()>>>,
+    jobs: Mutex<HashMap<JobId, Watchers>>,
     queues: Mutex<HashMap<EndpointId, Arc<Notify>>>,
     /// Demand or the fleet changed.
     pub scale: Notify,
@@ -17,6 +17,12 @@ pub struct Wakes {
     pub deadlines: Notify,
     /// A delivery is due.
     pub outbox: Notify,
+}
+
+/// Those who wait for one job.
+struct Watchers {
+    endpoint: EndpointId,
+    changes: watch::Sender<()>,
 }
 
 /// A wait for changes of one job. Whatever happens after it was made is not missed.
@@ -28,12 +34,13 @@ pub struct JobWatch<'a> {
 
 impl Wakes {
     /// Begins to watch a job.
-    pub fn watch(&self, job: JobId) -> JobWatch<'_> {
+    pub fn watch(&self, endpoint: &EndpointId, job: JobId) -> JobWatch<'_> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = jobs
-            .entry(job)
-            .or_insert_with(|| watch::Sender::new(()))
-            .subscribe();
+        let watchers = jobs.entry(job).or_insert_with(|| Watchers {
+            endpoint: endpoint.clone(),
+            changes: watch::Sender::new(()),
+        });
+        let changes = watchers.changes.subscribe();
         JobWatch {
             wakes: self,
             job,
@@ -44,16 +51,50 @@ impl Wakes {
     /// Tells those who watch the job that it changed.
     pub fn job(&self, job: JobId) {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changes) = jobs.get(&job) {
-            changes.send_replace(());
+        if let Some(watchers) = jobs.get(&job) {
+            watchers.changes.send_replace(());
         }
+    }
+
+    /// The jobs that somebody watches.
+    #[must_use]
+    pub fn watched(&self) -> Vec<(EndpointId, JobId)> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.iter()
+            .map(|(job, watchers)| (watchers.endpoint.clone(), *job))
+            .collect()
+    }
+
+    /// The endpoints on which somebody polled.
+    #[must_use]
+    pub fn queues(&self) -> Vec<EndpointId> {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.keys().cloned().collect()
+    }
+
+    /// Tells everybody, who then looks.
+    pub fn all(&self) {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        for watchers in jobs.values() {
+            watchers.changes.send_replace(());
+        }
+        drop(jobs);
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        for queue in queues.values() {
+            queue.notify_waiters();
+        }
+        drop(queues);
+        self.scale.notify_one();
+        self.deadlines.notify_one();
+        self.outbox.notify_one();
     }
 
     /// How many callers wait for a job.
     #[must_use]
     pub fn watchers(&self, job: JobId) -> usize {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.get(&job).map_or(0, |changes| changes.receiver_count())
+        jobs.get(&job)
+            .map_or(0, |watchers| watchers.changes.receiver_count())
     }
 
     /// Where the polls of an endpoint wait for work. `notify_one` for a new job wakes one of them;
@@ -85,7 +126,7 @@ impl Drop for JobWatch<'_> {
         // One receiver is this one.
         if jobs
             .get(&self.job)
-            .is_some_and(|changes| changes.receiver_count() <= 1)
+            .is_some_and(|watchers| watchers.changes.receiver_count() <= 1)
         {
             jobs.remove(&self.job);
         }
@@ -102,7 +143,8 @@ mod tests {
     fn a_job_that_nobody_watches_any_more_takes_no_room() {
         let wakes = Wakes::default();
         let job = JobId::new(Timestamp::from_ms(1), [1; 16], false);
-        let (first, second) = (wakes.watch(job), wakes.watch(job));
+        let endpoint = "ep".parse().unwrap();
+        let (first, second) = (wakes.watch(&endpoint, job), wakes.watch(&endpoint, job));
         assert_eq!(wakes.watchers(job), 2);
         drop(first);
         assert_eq!(wakes.watchers(job), 1);

@@ -9,6 +9,7 @@ use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::StoreError;
@@ -118,6 +119,11 @@ pub(super) fn explained(error: &tokio_postgres::Error) -> String {
     }
 }
 
+type Stream = <MakeRustlsConnect as MakeTlsConnect<tokio_postgres::Socket>>::Stream;
+
+/// What drives a connection.
+pub(super) type Connection = tokio_postgres::Connection<tokio_postgres::Socket, Stream>;
+
 /// Where the database is, and how to get there.
 #[derive(Clone)]
 pub struct Access {
@@ -197,6 +203,11 @@ impl Access {
         let hosts: Vec<String> = hosts.collect();
         let database = self.config.get_dbname().unwrap_or("its default database");
         format!("{} ({database})", hosts.join(", "))
+    }
+
+    /// A connection of its own, beside the pool.
+    pub(super) async fn connect(&self) -> Result<(tokio_postgres::Client, Connection), Failure> {
+        self.config.connect(self.tls.clone()).await.map_err(failed)
     }
 
     pub(super) fn pool(&self) -> Result<Pool, StoreError> {

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use super::connect::{self, Failure, Remedy};
 use super::load::{self, Needs};
+use super::pulse::Knowledge;
 use super::set::{NEW_FROM, Set};
+use super::wire::Wire;
 use super::write;
 use crate::engine::Engine;
 use crate::{Answer, StoreError};
@@ -39,6 +41,8 @@ const CLASHES_MAX: u32 = 10;
 /// Everything groups need.
 pub(super) struct Groups {
     pub(super) pool: Pool,
+    pub(super) wire: Arc<Wire>,
+    pub(super) knowledge: Arc<Knowledge>,
     lanes: Mutex<HashMap<EndpointId, Lane>>,
     /// Endpoints that are known to be in the list of those that had a job.
     queues: Mutex<HashSet<EndpointId>>,
@@ -120,9 +124,11 @@ impl Plan {
 }
 
 impl Groups {
-    pub(super) fn new(pool: Pool) -> Self {
+    pub(super) fn new(pool: Pool, wire: Arc<Wire>, knowledge: Arc<Knowledge>) -> Self {
         Self {
             pool,
+            wire,
+            knowledge,
             lanes: Mutex::default(),
             queues: Mutex::default(),
         }
@@ -304,6 +310,8 @@ impl Groups {
         if new_queue {
             self.queues().insert(endpoint.clone());
         }
+        self.knowledge.committed(&set);
+        self.wire.told.add(set.news());
         Ok(())
     }
 

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use lazyfox_core::delivery::Try;
 use lazyfox_core::id::{EndpointId, JobId};
-use lazyfox_core::job::{Counter, Job, State};
+use lazyfox_core::job::{Counter, Job, State, Status};
 use lazyfox_core::time::Timestamp;
 
 pub(super) use self::deliveries::{Sent, SentTry};
 use super::row::Found;
 use crate::engine::{DeliveryRow, Forgettable, Result, Rows, Seq};
-use crate::{Due, NewJob, Settlement, StoreError};
+use crate::{Due, NewJob, News, Settlement, StoreError};
 
 /// Places of jobs that are submitted by this very group; the database numbers them when they are written.
 /// Behind all that is kept, as they will be.
@@ -161,6 +161,31 @@ impl Set {
                 | State::TimedOut(_) => false,
             });
         live.map(|(&seq, entry)| (seq, &entry.job))
+    }
+
+    /// What others who wait should hear of.
+    pub(super) fn news(&self) -> News {
+        let mut news = News::default();
+        let mut queues: BTreeMap<&EndpointId, u64> = BTreeMap::new();
+        for entry in self.entries.values() {
+            let before = entry.kept.as_ref().map(Job::status);
+            let after = entry.job.status();
+            if before == Some(after) && entry.chunks.appended.is_empty() {
+                continue;
+            }
+            if after == Status::InQueue {
+                *queues.entry(&entry.job.endpoint).or_default() += 1;
+            }
+            if before.is_some() && after != Status::InProgress || !entry.chunks.appended.is_empty()
+            {
+                news.jobs.push((entry.job.endpoint.clone(), entry.job.id));
+            }
+        }
+        let queues = queues.into_iter();
+        news.queues = queues
+            .map(|(endpoint, count)| (endpoint.clone(), count))
+            .collect();
+        news
     }
 
     /// How many jobs wait, as far as was read.

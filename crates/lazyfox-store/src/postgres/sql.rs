@@ -378,3 +378,30 @@ pub(super) const LIST_DELIVERIES_END: &str = "
 pub(super) const TRIES: &str = "
      SELECT number, at, duration, status, answer, error FROM lazyfox.tries
      WHERE endpoint = $1 AND number = ANY($2) ORDER BY number, try";
+
+/// What is watched and has happened: jobs that ended or stream, queues that have a job; and the next things to do
+/// on all endpoints.
+pub(super) const PULSE: &str = "
+     SELECT 'job' AS what, u.endpoint, u.id, NULL::int8 AS at
+     FROM (SELECT * FROM unnest($1::text[], $2::uuid[]) AS u(endpoint, id) OFFSET 0) AS u
+     JOIN lazyfox.jobs j ON j.endpoint = u.endpoint AND j.id = u.id
+     WHERE j.ended_at IS NOT NULL
+         OR EXISTS (SELECT 1 FROM lazyfox.chunks c WHERE c.endpoint = u.endpoint AND c.id = u.id)
+     UNION ALL
+     SELECT 'queue', u.endpoint, NULL, NULL FROM unnest($3::text[]) AS u(endpoint)
+     WHERE EXISTS (SELECT 1 FROM lazyfox.jobs j
+                   WHERE j.endpoint = u.endpoint AND j.status = 'IN_QUEUE')
+     UNION ALL
+     SELECT 'deadline', NULL, NULL, min(d.deadline)
+     FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT j.deadline FROM lazyfox.jobs j
+         WHERE j.endpoint = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d
+     UNION ALL
+     SELECT 'forget', NULL, NULL, min(d.forget_at)
+     FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT j.forget_at FROM lazyfox.jobs j
+         WHERE j.endpoint = q.endpoint AND j.ended_at IS NOT NULL ORDER BY j.forget_at LIMIT 1) AS d
+     UNION ALL
+     SELECT 'open', NULL, NULL, NULL FROM lazyfox.queues q
+     WHERE EXISTS (SELECT 1 FROM lazyfox.deliveries d
+                   WHERE d.endpoint = q.endpoint AND d.due_at IS NOT NULL)";

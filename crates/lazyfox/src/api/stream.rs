@@ -32,7 +32,7 @@ pub(super) async fn stream(
     // One wait for the whole call, and its end is believed: the clock may be set back meanwhile.
     let mut wait = pin!(app.clock.sleep_until(app.now().plus_ms(wait_ms)));
     let mut over = false;
-    let mut watch = app.wakes.watch(job);
+    let mut watch = app.wakes.watch(&endpoint, job);
     loop {
         let drained = app
             .store

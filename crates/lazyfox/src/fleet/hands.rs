@@ -243,6 +243,12 @@ impl Hands {
         running.into_iter().map(|it| it.job).collect()
     }
 
+    /// Whether a job runs or waits here.
+    pub(super) fn has(&self, job: JobId) -> bool {
+        self.running.iter().any(|it| it.job == job)
+            || self.waiting.iter().any(|it| it.job == job && !it.void)
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }

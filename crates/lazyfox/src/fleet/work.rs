@@ -25,6 +25,15 @@ impl Fleet {
         }
     }
 
+    /// Who works on a job, as far as it was given out here, or has yet to let go of it.
+    #[must_use]
+    pub fn with_job(&self, job: JobId) -> Option<WorkerId> {
+        let state = self.state();
+        let mut workers = state.workers.iter();
+        let with = workers.find(|(_, entry)| entry.hands.has(job));
+        with.map(|(worker, _)| worker.clone())
+    }
+
     /// A worker speaks of a job before its end. True when it waited inside the worker until now.
     pub fn begins(&self, worker: &WorkerId, job: JobId, now: Timestamp) -> bool {
         let mut state = self.state();

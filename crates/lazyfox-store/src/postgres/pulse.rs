@@ -1,0 +1,159 @@
+//! The slow look that finds what nobody told: once a second one small statement, as long as a server listens to
+//! others. What it finds also spares the passes of an idle server their questions.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use lazyfox_core::id::EndpointId;
+use lazyfox_core::time::Timestamp;
+use tokio::time::Instant;
+
+use super::connect::{self, Failure, failed};
+use super::row::{Id, column, endpoint_of, time};
+use super::set::Set;
+use super::sql;
+use crate::engine::Result;
+use crate::{News, Watched};
+
+/// Time between two looks: the longest that a lost message is missed.
+pub(super) const EVERY: Duration = Duration::from_millis(1_000);
+/// What a look found is relied on for so long.
+const FRESH: Duration = Duration::from_millis(1_500);
+
+/// What is known of the next things to do, at the latest look and by what this server did since.
+#[derive(Default)]
+pub(super) struct Knowledge {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    looked_at: Option<Instant>,
+    known: Next,
+    /// What this server committed since the look under way began: it may not be in what that finds.
+    meanwhile: Next,
+}
+
+/// The next things to do.
+#[derive(Clone, Copy)]
+struct Next {
+    deadline: Timestamp,
+    forget: Timestamp,
+    deliveries_open: bool,
+}
+
+impl Default for Next {
+    fn default() -> Self {
+        Self {
+            deadline: Timestamp::NEVER,
+            forget: Timestamp::NEVER,
+            deliveries_open: false,
+        }
+    }
+}
+
+impl Next {
+    fn and(&mut self, more: Self) {
+        self.deadline = self.deadline.min(more.deadline);
+        self.forget = self.forget.min(more.forget);
+        self.deliveries_open |= more.deliveries_open;
+    }
+}
+
+impl Knowledge {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self) -> Option<Next> {
+        let state = self.state();
+        let looked_at = state.looked_at?;
+        (looked_at.elapsed() < FRESH).then_some(state.known)
+    }
+
+    /// The next deadline, if none is due by now for sure.
+    pub(super) fn nothing_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let next = self.fresh()?.deadline;
+        (next > now).then_some(next)
+    }
+
+    /// Whether no record is over by now for sure.
+    pub(super) fn nothing_over(&self, now: Timestamp) -> bool {
+        self.fresh().is_some_and(|next| next.forget > now)
+    }
+
+    /// Whether no delivery is open for sure.
+    pub(super) fn nothing_open(&self) -> bool {
+        self.fresh().is_some_and(|next| !next.deliveries_open)
+    }
+
+    /// What a group of this server has just committed.
+    pub(super) fn committed(&self, set: &Set) {
+        let mut next = Next {
+            deliveries_open: !set.deliveries.is_empty(),
+            ..Next::default()
+        };
+        for entry in set.entries.values() {
+            let deadline = entry.job.deadline();
+            if entry.job.state.end().is_some() {
+                next.forget = next.forget.min(deadline);
+            } else {
+                next.deadline = next.deadline.min(deadline);
+            }
+        }
+        let mut state = self.state();
+        state.known.and(next);
+        state.meanwhile.and(next);
+    }
+
+    fn begin(&self) -> Instant {
+        self.state().meanwhile = Next::default();
+        Instant::now()
+    }
+
+    fn looked(&self, began_at: Instant, mut found: Next) {
+        let mut state = self.state();
+        found.and(state.meanwhile);
+        state.looked_at = Some(began_at);
+        state.known = found;
+    }
+}
+
+/// Looks once.
+pub(super) async fn look(
+    pool: &Pool,
+    knowledge: &Knowledge,
+    watched: &Watched,
+    now: Timestamp,
+) -> std::result::Result<News, Failure> {
+    let client = connect::client(pool).await?;
+    let statement = client.prepare_cached(sql::PULSE).await.map_err(failed)?;
+    let on: Vec<&str> = watched.jobs.iter().map(|(on, _)| on.as_str()).collect();
+    let ids: Vec<Id> = watched.jobs.iter().map(|(_, job)| Id::from(*job)).collect();
+    let queues: Vec<&str> = watched.queues.iter().map(EndpointId::as_str).collect();
+    let began_at = knowledge.begin();
+    let rows = client
+        .query(&statement, &[&on, &ids, &queues])
+        .await
+        .map_err(failed)?;
+    let mut news = News::default();
+    let mut found = Next::default();
+    for row in &rows {
+        let what: &str = column(row, 0)?;
+        let endpoint = || -> Result<EndpointId> { endpoint_of(column(row, 1)?) };
+        let at: Option<i64> = column(row, 3)?;
+        let at = at.map_or(Timestamp::NEVER, time);
+        match what {
+            "job" => news.jobs.push((endpoint()?, column::<Id>(row, 2)?.job())),
+            "queue" => news.queues.push((endpoint()?, News::ANY)),
+            "deadline" => found.deadline = at,
+            "forget" => found.forget = at,
+            _ => found.deliveries_open = true,
+        }
+    }
+    news.deadlines = found.deadline <= now;
+    news.deliveries = found.deliveries_open;
+    knowledge.looked(began_at, found);
+    Ok(news)
+}
