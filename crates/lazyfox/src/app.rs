@@ -256,8 +256,12 @@ impl App {
                     let runs = self.fleet.must_let_go(holder, job.id, now);
                     // A job that can wait again must not wait for a worker that may not have it.
                     if runs && job.status() != Status::Cancelled {
-                        self.fleet
-                            .retire_managed(holder, "its work was taken from it");
+                        let why = if job.status() == Status::TimedOut {
+                            "its job ran out of time"
+                        } else {
+                            "its work was taken from it"
+                        };
+                        self.fleet.retire_managed(holder, why);
                     }
                 }
                 tracing::debug!(

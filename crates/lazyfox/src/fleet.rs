@@ -30,7 +30,7 @@ use self::worker::Worker;
 use crate::providers::{Ended, Release};
 
 /// A worker that nobody here started is forgotten after so long without a sign of life.
-const STRANGER_FORGOTTEN_MS: u64 = 5 * 60_000;
+const STRANGER_FORGOTTEN_MS: u64 = 60_000;
 
 /// A worker that shall stop is answered every second. One that comes back after a longer pause under the
 /// same name was started anew by whoever runs it.
@@ -159,7 +159,8 @@ impl Fleet {
     ) -> Option<u64> {
         let mut state = self.state();
         let entry = state.entry(endpoint, worker, now);
-        if !entry.managed && now.ms_since(entry.last_poll_at) > STARTED_ANEW_MS {
+        let was_to_go = entry.retired.is_some();
+        if !entry.managed && was_to_go && now.ms_since(entry.last_poll_at) > STARTED_ANEW_MS {
             entry.retired = None;
             entry.unhealthy = None;
             entry.let_go.clear();
@@ -357,10 +358,18 @@ impl Fleet {
                 || now.ms_since(entry.last_seen_at) < STRANGER_FORGOTTEN_MS
         });
         let mut duties = Vec::new();
+        let mut failed = Vec::new();
         for (worker, entry) in &mut state.workers {
             if entry.managed {
                 let limit_ms = init_timeout_ms(&entry.endpoint);
-                duties.extend(entry.duty(worker, holders.contains(worker), limit_ms, grace, now));
+                let duty = entry.duty(worker, holders.contains(worker), limit_ms, grace, now);
+                if let Some(Duty::Kill(_, why)) = &duty
+                    && entry.first_poll_at.is_none()
+                {
+                    let (endpoint, started_at) = (entry.endpoint.clone(), entry.started_at);
+                    failed.push((endpoint, entry.release, started_at, *why));
+                }
+                duties.extend(duty);
             } else {
                 // Nobody here can end it. Its version may be one that never says that it let go.
                 let Worker { let_go, hands, .. } = entry;
@@ -371,6 +380,13 @@ impl Fleet {
                     }
                     clings
                 });
+            }
+        }
+        // Known before the next plan is made, or it would start the next one in the same breath.
+        for (endpoint, release, started_at, why) in failed {
+            let line = state.line(&endpoint);
+            if release == line.release {
+                line.failed(started_at, why.to_owned(), now);
             }
         }
         duties

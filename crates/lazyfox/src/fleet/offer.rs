@@ -8,6 +8,9 @@ use super::Fleet;
 use super::worker::Worker;
 use crate::config::Prefetch;
 
+/// A worker whose start usually takes no longer than this comes soon, in milliseconds.
+const SOON_MS: u64 = 10_000;
+
 /// What a poll may be answered with now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
@@ -103,7 +106,18 @@ impl Fleet {
             Prefetch::Auto => usize::MAX,
             Prefetch::Jobs(most) => usize::try_from(most).unwrap_or(usize::MAX),
         };
-        let extra = if able.takes_more && entry.hands.waiting() == 0 && !others_idle() {
+        // One that comes soon is there for the jobs that wait. Where a start takes minutes, it is not.
+        let start_ms = state
+            .lines
+            .get(poll.endpoint)
+            .and_then(|line| line.start_ms);
+        let comes_soon = start_ms.is_none_or(|ms| ms <= SOON_MS);
+        let others_come = || {
+            let mut others = state.workers.values();
+            comes_soon && others.any(|it| it.starts_for(poll.endpoint))
+        };
+        let is_alone = || !others_idle() && !others_come();
+        let extra = if able.takes_more && entry.hands.waiting() == 0 && is_alone() {
             prefetch::extra(&pace.unwrap_or_default(), count, most)
         } else {
             0
@@ -119,6 +133,11 @@ impl Worker {
             && self.open_polls > 0
             && self.hands.len() == 0
             && self.retired.is_none()
+    }
+
+    /// Whether it will take jobs of the endpoint when its start is over.
+    fn starts_for(&self, endpoint: &EndpointId) -> bool {
+        self.endpoint == *endpoint && self.first_poll_at.is_none() && self.retired.is_none()
     }
 
     pub(super) fn able(&self) -> Abilities {

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use lazyfox_core::id::JobId;
 use lazyfox_core::prefetch::Turn;
 use lazyfox_core::scale::Starts;
@@ -160,11 +162,14 @@ fn workers_of_others_are_not_in_the_plan_and_nobody_tries_to_stop_them() {
     let members = fleet.members(&endpoint(), &[].into());
     assert_eq!(members.len(), 1);
     assert_eq!(members[0].worker, worker("w"));
+    let (ep, stranger) = (endpoint(), worker("stranger"));
+    let poll = fleet.open_poll(&ep, &stranger, 1);
     assert_eq!(
-        fleet.headcount(&endpoint(), &[].into()).idle,
+        fleet.headcount(&ep, &[].into()).idle,
         2,
         "but /health shows it"
     );
+    drop(poll);
     fleet.retire(&worker("stranger"), "asked for it");
     assert!(!duties(&fleet, &[], 40_000).contains(&Duty::AskToStop(worker("stranger"))));
 }
@@ -215,6 +220,52 @@ fn failed_starts_hold_the_next_one_off_until_a_worker_asks_for_work() {
     assert_eq!(fail(0, 7, 9), 2, "ten that fail at once are one failure");
     fleet.polled(&endpoint(), &worker("w"), None, START);
     assert_eq!(fleet.starts(&endpoint()), (Starts::default(), None));
+}
+
+#[test]
+fn a_start_that_is_given_up_has_failed_before_its_worker_is_gone() {
+    let fleet = Fleet::default();
+    enlist(&fleet, "w", 0);
+    assert_eq!(duties(&fleet, &[], 60_000).len(), 1);
+    let (starts, why) = fleet.starts(&endpoint());
+    assert_eq!(
+        (starts.failed_in_a_row, starts.last_failed_at),
+        (1, Some(at(60_000)))
+    );
+    assert!(why.unwrap().contains("init timeout"));
+    // Its end says the same once more.
+    let left = fleet.ended(&end("w"), at(61_000)).unwrap();
+    let failed = fleet.start_failed(
+        &endpoint(),
+        left.release,
+        left.started_at,
+        "late".to_owned(),
+        at(61_000),
+    );
+    assert_eq!(failed, 1);
+}
+
+#[test]
+fn a_worker_of_others_whose_poll_was_held_keeps_its_jobs() {
+    let fleet = Fleet::default();
+    let poll = |ms| fleet.polled(&endpoint(), &worker("s"), None, at(ms));
+    poll(0);
+    fleet.took(&worker("s"), job(), false, at(20_000));
+    poll(20_001);
+    assert_eq!(fleet.with_job(job()), Some(worker("s")));
+}
+
+#[test]
+fn a_worker_of_others_is_counted_on_while_it_asks() {
+    let fleet = Fleet::default();
+    fleet.polled(&endpoint(), &worker("s"), None, START);
+    let (ep, s, nobody) = (endpoint(), worker("s"), HashSet::new());
+    let poll = fleet.open_poll(&ep, &s, 1);
+    assert_eq!(fleet.outlook(&ep, &nobody).idle, 1);
+    assert_eq!(fleet.headcount(&ep, &nobody).idle, 1);
+    drop(poll);
+    assert_eq!(fleet.outlook(&ep, &nobody).idle, 0);
+    assert_eq!(fleet.headcount(&ep, &nobody).idle, 0);
 }
 
 #[test]
@@ -325,6 +376,23 @@ fn nothing_is_given_ahead_while_another_worker_waits_or_while_jobs_wait_inside()
     fleet.took(&worker("w"), numbered(1), false, START);
     fleet.took(&worker("w"), numbered(2), true, START);
     assert_eq!(offer(&fleet, "w", 1, true), Some((1, 0)));
+}
+
+#[test]
+fn nothing_is_given_ahead_while_another_worker_comes_soon() {
+    let fleet = fleet_of("1.12.0");
+    enlist(&fleet, "x", 0);
+    assert_eq!(
+        offer(&fleet, "w", 1, true),
+        Some((1, 0)),
+        "how long it takes is not known"
+    );
+    fleet.polled(&endpoint(), &worker("x"), None, at(60_000));
+    enlist(&fleet, "y", 0);
+    assert!(
+        offer(&fleet, "w", 1, true).unwrap().1 > 0,
+        "starts take a minute"
+    );
 }
 
 #[test]

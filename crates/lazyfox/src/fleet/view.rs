@@ -138,7 +138,8 @@ impl Fleet {
             }
             match State::of(entry, holders.contains(worker), false) {
                 State::Initializing => count.initializing += 1,
-                State::Idle | State::Outdated => count.idle += 1,
+                State::Idle | State::Outdated if entry.asks() => count.idle += 1,
+                State::Idle | State::Outdated => {}
                 State::Running => count.running += 1,
                 State::Unhealthy => count.unhealthy += 1,
                 State::Stopping => {}
@@ -218,7 +219,8 @@ impl Fleet {
                         outlook.step = entry.preparing.clone().filter(|step| !step.is_empty());
                     }
                 }
-                Phase::Idle { .. } => outlook.idle += 1,
+                Phase::Idle { .. } if entry.asks() => outlook.idle += 1,
+                Phase::Idle { .. } => {}
                 Phase::Busy { .. } => outlook.busy += 1,
                 Phase::Stopping => {}
             }

@@ -171,6 +171,12 @@ impl Worker {
         }
     }
 
+    /// Whether it can be counted on to ask for jobs. One that nobody here runs may be gone unless it does so at
+    /// this moment.
+    pub(super) fn asks(&self) -> bool {
+        self.managed || self.open_polls > 0
+    }
+
     pub(super) fn retire(&mut self, why: &str) {
         if self.retired.is_none() {
             let why = why.to_owned();

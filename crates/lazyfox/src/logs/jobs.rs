@@ -23,6 +23,11 @@ impl Jobs {
     /// on. Where there are several it is nobody's.
     pub(crate) fn job_of(&mut self, worker: &WorkerId, line: &str) -> Option<JobId> {
         let Some(said) = Said::parse(line) else {
+            // The generic worker has the job in front of what a command says.
+            let named = line.split_once(": ").map(|(name, _)| name.parse());
+            if let Some(Ok(job)) = named {
+                return Some(job);
+            }
             let jobs = self.0.get(worker)?;
             return jobs.first().copied().filter(|_| jobs.len() == 1);
         };
@@ -65,6 +70,15 @@ mod tests {
 
     fn sdk(job: JobId, message: &str) -> String {
         format!("{{\"requestId\": \"{job}\", \"message\": \"{message}\", \"level\": \"INFO\"}}")
+    }
+
+    #[test]
+    fn what_the_generic_worker_passes_on_is_of_the_job_in_front() {
+        let mut jobs = Jobs::default();
+        let worker: WorkerId = "wk1".parse().unwrap();
+        let line = format!("{}: half done: yes", job(1));
+        assert_eq!(jobs.job_of(&worker, &line), Some(job(1)));
+        assert_eq!(jobs.job_of(&worker, "nothing: of it"), None);
     }
 
     #[test]

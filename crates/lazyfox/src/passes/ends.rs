@@ -80,8 +80,9 @@ async fn note(app: &App, end: &Ended) -> Result<Option<String>, StoreError> {
             why = %how, "a job lost its worker"
         );
     }
-    app.note(&changes);
+    // Before the changes are made known, which would ask it to go: nobody asked.
     let left = app.fleet.ended(end, app.now());
+    app.note(&changes);
     tracing::info!(
         worker.id = %end.worker, endpoint.id = %end.endpoint, exit = %end.exit, "worker ended"
     );
@@ -91,7 +92,7 @@ async fn note(app: &App, end: &Ended) -> Result<Option<String>, StoreError> {
     let Some(left) = left.filter(|it| it.never_asked && !app.is_closing()) else {
         return Ok(None);
     };
-    let why = why_not_ready(end, &how, left.retired.clone());
+    let why = why_not_ready(app, end, &how, left.retired.clone());
     let is_unservable = start_failed(app, &end.endpoint, &left, &why);
     Ok(is_unservable.then_some(why))
 }
@@ -120,12 +121,15 @@ pub async fn not_started(
     }
 }
 
-fn why_not_ready(end: &Ended, how: &str, retired: Option<String>) -> String {
+fn why_not_ready(app: &App, end: &Ended, how: &str, retired: Option<String>) -> String {
     if let Exit::NotStarted(why) = &end.exit {
         return why.clone();
     }
     let hint = match (&end.exit, retired) {
-        (_, Some(why)) => format!(" ({why})"),
+        (_, Some(why)) => format!(
+            " ({why}; it is told to ask at {}, see --worker-url)",
+            app.worker_url
+        ),
         (Exit::Code(0), None) => " (does the handler call runpod.serverless.start?)".to_owned(),
         (
             Exit::Code(_)

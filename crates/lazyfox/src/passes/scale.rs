@@ -77,17 +77,15 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
             .collect();
         // Who gave up a worker for a newer release gets its place back first.
         looks.sort_by_key(|look| !look.fleet.iter().any(|member| member.outdated));
-        let mut short = None;
+        let mut short = Vec::new();
         for look in &looks {
             let plan = scale_endpoint(app, provider, look).await?;
             again_at = again_at.min(plan.again_at);
             if plan.throttled > 0 {
-                short = short.or(Some(look.id));
+                short.push(look);
             }
         }
-        if let Some(short) = short {
-            make_room(app, short, &looks);
-        }
+        make_room(app, &short, &looks);
     }
     let tick = if app.fleet.is_empty() {
         Timestamp::NEVER
@@ -217,12 +215,10 @@ fn room(app: &App, settings: &Endpoint) -> Option<u32> {
     Some(u32::try_from(free / each).unwrap_or(u32::MAX))
 }
 
-/// An endpoint finds too few free GPUs: an idle worker of another one, which has no use for it now, goes
-/// before its time, if that helps.
-fn make_room(app: &App, short: &EndpointId, looks: &[Look<'_>]) {
-    let Some(needed) = looks.iter().find(|it| it.id == short).map(Look::gpus_each) else {
-        return;
-    };
+/// Endpoints find too few free GPUs: an idle worker of another one, which has no use for it now, goes before its
+/// time, where that helps the first of them that can be helped. One that needs more than there are stands in
+/// nobody's way.
+fn make_room(app: &App, short: &[&Look<'_>], looks: &[Look<'_>]) {
     let used = app.fleet.gpus_used();
     let free = app.gpus.free(used.iter().map(String::as_str)).len();
     let gpus_of = |looks: &[&Look<'_>], is: fn(&Phase) -> bool| -> usize {
@@ -232,24 +228,31 @@ fn make_room(app: &App, short: &EndpointId, looks: &[Look<'_>]) {
         looks.iter().map(of_one).sum()
     };
     let all: Vec<&Look<'_>> = looks.iter().collect();
-    let spare: Vec<&Look<'_>> = looks
-        .iter()
-        .filter(|it| it.id != short && it.is_spare())
-        .collect();
     let coming = free + gpus_of(&all, |phase| matches!(phase, Phase::Stopping));
-    let idle = gpus_of(&spare, |phase| matches!(phase, Phase::Idle { .. }));
-    if coming >= needed || coming + idle < needed {
+    for needy in short {
+        let needed = needy.gpus_each();
+        if coming >= needed {
+            return;
+        }
+        let spare: Vec<&Look<'_>> = looks
+            .iter()
+            .filter(|it| it.id != needy.id && it.is_spare())
+            .collect();
+        let idle = gpus_of(&spare, |phase| matches!(phase, Phase::Idle { .. }));
+        if coming + idle < needed {
+            continue;
+        }
+        let idle = spare.iter().flat_map(|look| &look.fleet);
+        let idle = idle.filter_map(|member| match member.phase {
+            Phase::Idle { since } => Some((since, &member.worker)),
+            Phase::Starting | Phase::Busy { .. } | Phase::Stopping => None,
+        });
+        if let Some((_, worker)) = idle.min() {
+            app.fleet
+                .retire(worker, &format!("idle, and {} needs its GPUs", needy.id));
+            app.wakes.scale.notify_one();
+        }
         return;
-    }
-    let idle = spare.iter().flat_map(|look| &look.fleet);
-    let idle = idle.filter_map(|member| match member.phase {
-        Phase::Idle { since } => Some((since, &member.worker)),
-        Phase::Starting | Phase::Busy { .. } | Phase::Stopping => None,
-    });
-    if let Some((_, worker)) = idle.min() {
-        app.fleet
-            .retire(worker, &format!("idle, and {short} needs its GPUs"));
-        app.wakes.scale.notify_one();
     }
 }
 

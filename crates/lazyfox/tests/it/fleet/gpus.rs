@@ -9,6 +9,7 @@ tests!(two_gpus: super::on_two_gpus();
     endpoints_share_the_gpus,
     an_idle_worker_gives_way_to_an_endpoint_that_needs_its_gpu,
     nobody_gives_way_to_an_endpoint_that_can_never_fit,
+    an_endpoint_that_can_never_fit_is_in_nobodys_way,
 );
 
 pub(super) fn on_two_gpus() -> Setup {
@@ -71,4 +72,25 @@ async fn nobody_gives_way_to_an_endpoint_that_can_never_fit(s: &TestServer) {
     s.advance(1_000).await;
     let a = until_workers(s, "a", |it| it["summary"]["idle"] == 1).await;
     assert_eq!(a["stopped"], json!([]));
+}
+
+async fn an_endpoint_that_can_never_fit_is_in_nobodys_way(s: &TestServer) {
+    s.reconfigure(
+        "[endpoints.b]\ncommand = [\"sleep\", \"600\"]\ngpus = 1",
+        "[endpoints.b]\ncommand = [\"sleep\", \"600\"]\ngpus = 1\n\
+         [endpoints.a-huge]\ncommand = [\"sleep\", \"600\"]\ngpus = 3",
+    )
+    .await
+    .ok();
+    submit(s, "a-huge").await;
+    until_workers(s, "a-huge", |it| it["summary"]["throttled"] == 1).await;
+    let ids = [submit(s, "a").await, submit(s, "a").await];
+    let workers = until_workers(s, "a", |it| it["summary"]["total"] == 2).await;
+    for (name, id) in names(&workers).iter().zip(&ids) {
+        let worker = s.worker(name).on("a");
+        worker.take_saying("job_in_progress=1").await.ok();
+        worker.done(id, r#"{"output":1}"#).await;
+    }
+    submit(s, "b").await;
+    until_workers(s, "b", |it| it["summary"]["total"] == 1).await;
 }
