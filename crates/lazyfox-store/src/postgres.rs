@@ -22,6 +22,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use deadpool_postgres::Pool;
@@ -46,12 +47,18 @@ use crate::engine::Result;
 use crate::{
     Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
     Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, News, Outbox, Outgoing, Page, Parts,
-    Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, Submitted, Survey,
-    Watched, WebhookSecret,
+    Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError, Submitted,
+    Survey, Watched, WebhookSecret,
 };
 
 /// Workers whose endpoints are remembered.
 const WORKERS_KNOWN: usize = 50_000;
+
+/// How long a worker's result is held while the database is away: the worker waits for an answer longer than
+/// that, and has no second chance after a few that say no.
+const RESULT_HELD: Duration = Duration::from_secs(60);
+/// Pause before it is tried again.
+const RESULT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Keeps everything in a PostgreSQL database.
 pub struct PostgresStore {
@@ -243,10 +250,24 @@ impl Store for PostgresStore {
             | Event::WaitEnded
             | Event::SetTtl { .. } => {}
         }
-        let plan = Plan::of(needs).with_bytes(output.as_ref().map_or(0, Bytes::len));
+        let is_result = matches!(event, Event::Complete { .. } | Event::Fail { .. });
         let on = endpoint.clone();
-        self.groups.call(endpoint, plan, move |engine| {
-            engine.apply(&on, job, event.clone(), output.as_ref(), now)
+        Box::pin(async move {
+            let until = Instant::now() + RESULT_HELD;
+            loop {
+                let bytes = output.as_ref().map_or(0, Bytes::len);
+                let plan = Plan::of(needs.clone()).with_bytes(bytes);
+                let (endpoint, event, output) = (on.clone(), event.clone(), output.clone());
+                let applied = self.groups.call(&on, plan, move |engine| {
+                    engine.apply(&endpoint, job, event.clone(), output.as_ref(), now)
+                });
+                match applied.await {
+                    Err(StoreError::Unavailable(_)) if is_result && Instant::now() < until => {
+                        tokio::time::sleep(RESULT_PAUSE).await;
+                    }
+                    applied => return applied,
+                }
+            }
         })
     }
 

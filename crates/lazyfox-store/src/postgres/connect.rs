@@ -69,6 +69,20 @@ impl Failure {
         }
     }
 
+    /// Whether one operation is to blame: without it the others of its group would have happened. Else to try
+    /// each would only make them wait.
+    pub(super) fn is_one_operations(&self) -> bool {
+        match self {
+            Self::Operation(_) => true,
+            Self::NoConnection(_) => false,
+            // Data that the tables refuse.
+            Self::Database(error) => error
+                .code()
+                .and_then(|code| code.code().get(..2))
+                .is_some_and(|class| matches!(class, "22" | "23")),
+        }
+    }
+
     /// The same for a caller.
     pub(super) fn into_error(self) -> StoreError {
         match self {

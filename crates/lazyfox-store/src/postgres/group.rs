@@ -208,8 +208,7 @@ impl Groups {
     /// All in one commit; where that fails by the fault of one, each in a commit of its own.
     async fn carry_out(&self, endpoint: &EndpointId, mut group: Vec<Call>) {
         let committed = self.commit(endpoint, &mut group).await;
-        let own = matches!(&committed, Err(Failure::Operation(_)))
-            || matches!(&committed, Err(failure) if failure.remedy() == Remedy::GiveUp);
+        let own = committed.as_ref().is_err_and(Failure::is_one_operations);
         if group.len() == 1 || !own {
             return answer(group, committed);
         }

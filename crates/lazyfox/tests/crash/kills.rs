@@ -1,16 +1,14 @@
 //! The promise of the README: what was accepted is never lost, however often the server dies.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::after::{self, SentHome};
 use crate::check;
-use crate::history::{History, Seen, What};
 use crate::load::{self, ENDPOINTS, World};
-use crate::moments::{Moments, Phase};
+use crate::moments::Phase;
 use crate::receiver::Receiver;
 use crate::seed::{self, Dice};
-use crate::server::{DEADLINE, Home, Server};
-use crate::webhooks;
+use crate::server::Home;
 
 const KILLS: usize = 20;
 const CLIENTS: u64 = 6;
@@ -42,12 +40,7 @@ fn nothing_acknowledged_is_lost_over_twenty_kills_under_load() {
     let started = Instant::now();
     let home = Home::new(CONFIG);
     let receiver = Receiver::open();
-    let world = World {
-        port: home.port(),
-        moments: Moments::new(),
-        history: History::default(),
-        webhook: receiver.url(),
-    };
+    let world = World::new(vec![home.port()], receiver.url());
     let delivered = receiver.remember();
     std::thread::scope(|scope| {
         let _sent_home = SentHome(&world.moments);
@@ -73,14 +66,14 @@ fn nothing_acknowledged_is_lost_over_twenty_kills_under_load() {
         for client in clients {
             client.join().expect("the client saw nothing odd");
         }
-        let listed = drained(&server, world);
+        let listed = after::drained(&server, world);
         world.moments.enter(Phase::Over);
         let history = world.history.entries();
         let found = check::violations(&history, &listed);
         assert!(found.is_empty(), "seed {seed}: {found:#?}");
-        counted(&server, &history);
-        let kept = self::listed(&server, ENDPOINTS[0]);
-        webhooks::all_arrived(&server, ENDPOINTS[0], &kept, &delivered);
+        after::counted(&server, &history);
+        let kept = after::listed(&server, ENDPOINTS[0]);
+        after::all_arrived(&server, ENDPOINTS[0], &kept, &delivered);
         assert!(server.stop().success());
         eprintln!(
             "{} jobs, {} acknowledgements, {} entries in {:?}",
@@ -90,69 +83,4 @@ fn nothing_acknowledged_is_lost_over_twenty_kills_under_load() {
             started.elapsed()
         );
     });
-}
-
-/// Ends the threads when a check fails, or they would keep the test from ending.
-struct SentHome<'a>(&'a Moments);
-
-impl Drop for SentHome<'_> {
-    fn drop(&mut self) {
-        self.0.enter(Phase::Over);
-    }
-}
-
-/// Waits for the end of every job and looks at it once more.
-fn drained(server: &Server<'_>, world: &World) -> Vec<String> {
-    let started = Instant::now();
-    let mut all = Vec::new();
-    for endpoint in ENDPOINTS {
-        let jobs = listed(server, endpoint);
-        for job in &jobs {
-            let target = format!("{endpoint}/status-sync/{job}?wait=60000");
-            let seen = Seen::of(&server.json("GET", &target, ""));
-            assert!(seen.is_terminal(), "{job} does not end: {seen:?}");
-            assert!(started.elapsed() < 2 * DEADLINE, "the queue does not drain");
-            world.look(endpoint, job);
-        }
-        all.extend(jobs);
-    }
-    all
-}
-
-fn listed(server: &Server<'_>, endpoint: &str) -> Vec<String> {
-    let mut jobs = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = server.json("GET", &format!("{endpoint}/requests?limit=100{cursor}"), "");
-        let requests = page["requests"].as_array().expect("a list");
-        jobs.extend(
-            requests
-                .iter()
-                .map(|job| job["id"].as_str().expect("an id").to_owned()),
-        );
-        match page["next"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return jobs,
-        }
-    }
-}
-
-/// What `/health` counts is what happened: the ends that cannot be undone, each once.
-fn counted(server: &Server<'_>, history: &[crate::history::Entry]) {
-    let mut last: BTreeMap<&str, &Seen> = BTreeMap::new();
-    for entry in history {
-        if let What::Saw(seen) = &entry.what {
-            last.insert(&entry.job, seen);
-        }
-    }
-    for (status, counter) in [("COMPLETED", "completed"), ("CANCELLED", "cancelled")] {
-        let happened = last.values().filter(|seen| seen.status == status).count();
-        let counts = ENDPOINTS.map(|endpoint| {
-            let health = server.json("GET", &format!("{endpoint}/health"), "");
-            health["jobs"][counter]
-                .as_u64()
-                .unwrap_or_else(|| panic!("no {counter}: {health}"))
-        });
-        assert_eq!(counts.iter().sum::<u64>(), happened as u64, "{counter}");
-    }
 }

@@ -1,6 +1,7 @@
 //! Simulated clients and workers that live through any number of deaths of the server.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,7 +16,9 @@ pub(crate) const ENDPOINTS: [&str; 2] = ["kept", "swept"];
 
 /// What all threads share.
 pub(crate) struct World {
-    pub(crate) port: u16,
+    /// Where servers are. With several, calls go to one after the other.
+    ports: Vec<u16>,
+    turn: AtomicUsize,
     pub(crate) moments: Moments,
     pub(crate) history: History,
     /// Where the ends of the first endpoint's jobs are reported.
@@ -23,6 +26,16 @@ pub(crate) struct World {
 }
 
 impl World {
+    pub(crate) fn new(ports: Vec<u16>, webhook: String) -> Self {
+        Self {
+            ports,
+            turn: AtomicUsize::new(0),
+            moments: Moments::new(),
+            history: History::default(),
+            webhook,
+        }
+    }
+
     /// One call; an error when the server died before it had answered.
     fn call(
         &self,
@@ -31,13 +44,26 @@ impl World {
         headers: &[(&str, &str)],
         body: &str,
     ) -> io::Result<Answer> {
-        let answer = request(self.port, method, &format!("/v2/{target}"), headers, body);
-        match &answer {
-            Ok(answer) if answer.status == 200 => self.moments.acknowledge(),
-            Ok(_) => {}
-            Err(_) => self.moments.until_up(),
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let port = self.ports[turn % self.ports.len()];
+        let answer = request(port, method, &format!("/v2/{target}"), headers, body);
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                self.moments.acknowledge();
+                Ok(answer)
+            }
+            // What several servers share may be away: then nothing is acknowledged, and nobody knows more.
+            Ok(answer) if answer.status == 503 && self.ports.len() > 1 => {
+                Err(io::Error::other(answer.body))
+            }
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                if self.ports.len() == 1 {
+                    self.moments.until_up();
+                }
+                Err(error)
+            }
         }
-        answer
     }
 
     /// Looks at a job and enters what is seen.

@@ -14,6 +14,7 @@ mod http;
 mod receiver;
 mod server;
 
+mod after;
 mod check;
 mod history;
 mod load;

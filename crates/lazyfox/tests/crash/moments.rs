@@ -69,6 +69,7 @@ impl Moments {
     pub(crate) fn acknowledge(&self) {
         let mut state = self.state();
         state.acknowledged += 1;
+        self.changed.notify_all();
         if let Some((pid, until)) = state.up
             && state.acknowledged >= until
         {
@@ -76,6 +77,12 @@ impl Moments {
             state.up = None;
             self.changed.notify_all();
         }
+    }
+
+    /// Waits for so many further acknowledgements.
+    pub(crate) fn until_further(&self, count: u64) {
+        let target = self.acknowledged() + count;
+        self.until(|state| state.acknowledged >= target);
     }
 
     /// Waits until the server has been killed.

@@ -1,14 +1,12 @@
 //! Webhooks and the death of the server: each end that is to be reported is, and a receiver can tell what
 //! it has already.
 
-use std::collections::BTreeMap;
-
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::http::request;
 use crate::process;
-use crate::receiver::{Receiver, Remembered, TlsReceiver};
+use crate::receiver::{Receiver, TlsReceiver};
 use crate::server::{DEADLINE, Home, Server};
 
 /// One delivery at a time to a host, and a second between tries.
@@ -183,34 +181,4 @@ fn ten_thousand_deliveries_to_a_dead_host_leave_memory_flat() {
     eprintln!("{memory:?}: {each} bytes for each delivery");
     assert!(each < 1_000, "{each} bytes for each delivery that waits");
     assert!(server.stop().success());
-}
-
-/// Every job of an endpoint that ended by itself has reported that end, and no id has reported two.
-pub(crate) fn all_arrived(server: &Server<'_>, endpoint: &str, jobs: &[String], seen: &Remembered) {
-    let started = std::time::Instant::now();
-    let pending = format!("{endpoint}/deliveries?state=pending&limit=1");
-    while server.json("GET", &pending, "")["deliveries"] != Value::Array(Vec::new()) {
-        assert!(started.elapsed() < DEADLINE, "deliveries do not end");
-    }
-    let mut by_id: BTreeMap<String, String> = BTreeMap::new();
-    for delivery in seen.all() {
-        let known = by_id
-            .entry(delivery.id.clone())
-            .or_insert_with(|| delivery.body.clone());
-        assert_eq!(*known, delivery.body, "one id, two ends");
-    }
-    let bodies: Vec<Value> = by_id
-        .values()
-        .map(|body| serde_json::from_str(body).expect("a delivery is JSON"))
-        .collect();
-    for job in jobs {
-        let end = server.json("GET", &format!("{endpoint}/status/{job}"), "");
-        let reported = bodies.iter().any(|body| {
-            let same = |field: &str| body[field] == end[field];
-            same("id") && same("status") && same("output") && same("error") && same("completedAt")
-        });
-        let is_due = end["status"] != "CANCELLED";
-        assert_eq!(reported, is_due, "{end}");
-    }
-    eprintln!("{} deliveries of {} ends", seen.all().len(), by_id.len());
 }
