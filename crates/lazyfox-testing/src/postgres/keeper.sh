@@ -3,6 +3,9 @@
 # Orders are carried out one by one, so that a start under way is over before the end is looked at.
 programs=$1 home=$2
 
+# Nobody is left to be answered when the test dies during an order: that must not be the end of this.
+trap : PIPE
+
 while read -r order mode; do
     case $order in
     make)

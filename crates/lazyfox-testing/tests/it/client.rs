@@ -30,7 +30,7 @@ pub(crate) struct Session {
 impl Session {
     /// The first field of the only row.
     pub(crate) async fn ask(&self, sql: &str) -> String {
-        let rows = guarded(sql, self.client.query(sql, &[])).await.unwrap();
+        let rows = guarded(sql, self.client.query(sql, &[])).await.expect(sql);
         assert_eq!(rows.len(), 1, "{sql}");
         rows[0].get(0)
     }
@@ -51,12 +51,12 @@ pub(crate) async fn connect(url: &str) -> Result<Session, Error> {
 /// Connects over TLS and believes only what this authority signed.
 pub(crate) async fn connect_tls(config: &Config, authority: &str) -> Result<Session, Error> {
     let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).unwrap();
-    roots.add(certificate).unwrap();
+    let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).expect("it is PEM");
+    roots.add(certificate).expect("it is a certificate");
     let provider = rustls::crypto::ring::default_provider();
     let tls = ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()
-        .unwrap()
+        .expect("ring knows them")
         .with_root_certificates(roots)
         .with_no_client_auth();
     let connected = config.connect(MakeRustlsConnect::new(tls));

@@ -14,32 +14,40 @@ struct Server(TcpListener);
 
 impl Server {
     async fn start() -> (Self, Proxy) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::start(listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port is free");
+        let proxy = Proxy::start(listener.local_addr().expect("it is bound"));
         (Self(listener), proxy)
     }
 
     async fn accept(&self) -> TcpStream {
-        let (stream, _) = guarded("a connection", self.0.accept()).await.unwrap();
+        let (stream, _) = guarded("a connection", self.0.accept())
+            .await
+            .expect("one comes");
         stream
     }
 
     /// A connection through the proxy, both ends of it.
     async fn connected(&self, proxy: &Proxy) -> (TcpStream, TcpStream) {
-        let client = TcpStream::connect(proxy.address()).await.unwrap();
+        let client = TcpStream::connect(proxy.address())
+            .await
+            .expect("it listens");
         (client, self.accept().await)
     }
 }
 
 async fn assert_carries(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
-    from.write_all(text.as_bytes()).await.unwrap();
+    from.write_all(text.as_bytes()).await.expect("it is open");
     assert_receives(to, text).await;
 }
 
 async fn assert_receives(to: &mut TcpStream, text: &str) {
     let mut received = vec![0; text.len()];
-    guarded(text, to.read_exact(&mut received)).await.unwrap();
-    assert_eq!(String::from_utf8(received).unwrap(), text);
+    guarded(text, to.read_exact(&mut received))
+        .await
+        .expect("it is open");
+    assert_eq!(String::from_utf8_lossy(&received), text);
 }
 
 /// What comes until the connection ends, cleanly or not.
@@ -62,7 +70,8 @@ async fn what_is_sent_arrives_and_so_does_the_end() {
 
     // Half of it: the other direction goes on.
     client.shutdown().await.unwrap();
-    assert_eq!(end.read(&mut [0]).await.unwrap(), 0);
+    let nothing = guarded("the end", end.read(&mut [0])).await;
+    assert_eq!(nothing.unwrap(), 0);
     let long = vec![7; 3_000_000];
     let (sent, received) = tokio::join!(end.write_all(&long), async {
         let mut received = vec![0; long.len()];
