@@ -11,6 +11,7 @@ mod step;
 
 mod container;
 mod node;
+mod postgres;
 mod python;
 mod tools;
 
@@ -18,8 +19,8 @@ const USAGE: &str = "\
 Usage: cargo xtask <chore>
 
   test [ARGS...]  set everything up, then run every test; ARGS go to `cargo test`
-  setup           only set up: the public SDKs that the tests drive, a container engine
-                  and the file system of its test image
+  setup           only set up: the public SDKs that the tests drive, PostgreSQL, a container
+                  engine and the file system of its test image
 
 Either takes --without-docker: what needs a container engine, and root, is left out.
 
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
 fn set_up(layout: &Layout, containers: Containers) -> Result<(), String> {
     let started = Instant::now();
     tools::ensure(&tools::SDKS)?;
+    postgres::ensure()?;
     python::ensure(layout)?;
     node::ensure(layout)?;
     match containers {

@@ -1,11 +1,11 @@
 //! The programs of the machine that the tests need: Python with venv and pip and Node.js with npm for the
-//! SDKs, a container engine and what makes its image.
+//! SDKs, PostgreSQL, a container engine and what makes its image.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::step;
+use crate::{postgres, step};
 
 /// The JavaScript SDK calls the global `fetch`, which Node.js has since this major version.
 const NODE_MAJOR_MIN: u32 = 18;
@@ -29,6 +29,13 @@ pub(crate) const SDKS: [Tool; 2] = [
         present: node_present,
     },
 ];
+
+/// What the tests with a database need. `postgres.rs` says when it is there.
+pub(crate) const POSTGRES: [Tool; 1] = [Tool {
+    what: "the programs of PostgreSQL",
+    debian_packages: &["postgresql"],
+    present: postgres::present,
+}];
 
 /// What the tests with containers need.
 pub(crate) const CONTAINERS: [Tool; 2] = [
@@ -113,7 +120,7 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Whether this is root on a machine with apt-get: a container or a CI machine, not a desk.
-fn may_install() -> bool {
+pub(crate) fn may_install() -> bool {
     is_root() && Path::new("/usr/bin/apt-get").exists()
 }
 
