@@ -18,6 +18,7 @@ use lazyfox_core::scale::Demand;
 use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
 
+mod charges;
 mod deaths;
 mod deliveries;
 mod engine;
@@ -27,6 +28,7 @@ pub mod postgres;
 pub mod sqlite;
 mod workers;
 
+pub use self::charges::{Bid, Charge, Charges, Elsewhere, Holder, Peer, Shared};
 pub use self::deliveries::{
     Delivery, DeliveryPage, DeliveryQuery, Due, Outbox, Outgoing, Redelivery, Settlement, Webhook,
     WebhookSecret,
@@ -200,6 +202,26 @@ pub trait Store: Send + Sync {
         let _ = (watched, now);
         Box::pin(std::future::pending())
     }
+
+    /// Says that this server is there, and shares out who starts the workers of which endpoint. It keeps what it
+    /// is in charge of, and is given what nobody is.
+    fn charge(&self, bid: Bid) -> Answer<'_, Charges>;
+
+    /// Notes a worker before it is started. False when this server is not in charge of the endpoint (any more)
+    /// in that term: nothing may be started then. Without a term it is one that runs already, and is noted
+    /// whoever is in charge.
+    fn enlist(
+        &self,
+        endpoint: &EndpointId,
+        worker: &WorkerId,
+        term: Option<u64>,
+    ) -> Answer<'_, bool>;
+
+    /// Forgets a worker of this server that has ended.
+    fn unlist(&self, endpoint: &EndpointId, worker: &WorkerId) -> Answer<'_, ()>;
+
+    /// Gives back what this server is in charge of, and says that it is not there any more.
+    fn leave(&self) -> Answer<'_, ()>;
 
     /// All API keys, revoked ones too, the oldest first.
     fn keys(&self) -> Answer<'_, Vec<Key>>;

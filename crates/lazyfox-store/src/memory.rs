@@ -14,10 +14,10 @@ use lazyfox_core::traffic::Traffic;
 use self::rows::MapRows;
 use crate::engine::{Engine, Registers as _, Result};
 use crate::{
-    Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
-    Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts, Place,
-    Purged, Query, Redelivery, Release, Renewed, Settlement, Store, Submitted, Survey,
-    WebhookSecret,
+    Answer, Applied, Ask, Bid, Change, Charges, ChunksKept, DeliveryPage, DeliveryQuery, Drained,
+    Due, Expired, Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, Outbox, Outgoing, Page,
+    Parts, Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, Submitted,
+    Survey, WebhookSecret,
 };
 
 /// Keeps everything in memory.
@@ -200,6 +200,22 @@ impl Store for MemoryStore {
 
     fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>> {
         self.call(|engine| Ok(engine.rows.overrides()))
+    }
+
+    fn charge(&self, _: Bid) -> Answer<'_, Charges> {
+        Box::pin(std::future::ready(Ok(Charges::Alone)))
+    }
+
+    fn enlist(&self, _: &EndpointId, _: &WorkerId, _: Option<u64>) -> Answer<'_, bool> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
+    fn unlist(&self, _: &EndpointId, _: &WorkerId) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn keys(&self) -> Answer<'_, Vec<Key>> {

@@ -4,6 +4,7 @@
 //! needs: they are read and locked, changed in memory, and written back ([`group`]). The order of the queue and
 //! the deadlines are indexes of the database, since no server knows what another one does.
 
+mod charges;
 mod connect;
 mod deliveries;
 mod group;
@@ -32,6 +33,7 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
 use tokio::time::Instant;
 
+pub use self::charges::Spans;
 pub use self::connect::{Access, Trust};
 use self::connect::{Failure, failed};
 use self::group::{Groups, Plan};
@@ -45,10 +47,10 @@ use self::surveys::Surveys;
 use self::wire::Wire;
 use crate::engine::Result;
 use crate::{
-    Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
-    Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, News, Outbox, Outgoing, Page, Parts,
-    Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError, Submitted,
-    Survey, Watched, WebhookSecret,
+    Answer, Applied, Ask, Bid, Change, Charges, ChunksKept, DeliveryPage, DeliveryQuery, Drained,
+    Due, Expired, Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, News, Outbox, Outgoing,
+    Page, Parts, Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError,
+    Submitted, Survey, Watched, WebhookSecret,
 };
 
 /// Workers whose endpoints are remembered.
@@ -73,6 +75,7 @@ pub struct PostgresStore {
     looked_at: Mutex<Option<Instant>>,
     /// This server's name among those that share the database.
     server: String,
+    spans: Spans,
     workers: Mutex<HashMap<WorkerId, KnownWorker>>,
 }
 
@@ -114,8 +117,16 @@ impl PostgresStore {
             looked_at: Mutex::default(),
             pool,
             server,
+            spans: Spans::default(),
             workers: Mutex::default(),
         })
+    }
+
+    /// The same with other lengths of charges.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
+        self
     }
 
     /// What the tables of a database are.
@@ -583,6 +594,46 @@ impl Store for PostgresStore {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             news.map_err(Failure::into_error)
+        })
+    }
+
+    fn charge(&self, bid: Bid) -> Answer<'_, Charges> {
+        Box::pin(async move {
+            let shared = charges::charge(&self.pool, &self.server, self.spans, &bid).await;
+            shared.map(Charges::Shared).map_err(Failure::into_error)
+        })
+    }
+
+    fn enlist(
+        &self,
+        endpoint: &EndpointId,
+        worker: &WorkerId,
+        term: Option<u64>,
+    ) -> Answer<'_, bool> {
+        let (endpoint, worker) = (endpoint.clone(), worker.clone());
+        Box::pin(async move {
+            let (pool, server) = (&self.pool, &self.server);
+            let enlisted = connect::again(|| {
+                Box::pin(charges::enlist(pool, server, &endpoint, &worker, term))
+            });
+            enlisted.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn unlist(&self, endpoint: &EndpointId, worker: &WorkerId) -> Answer<'_, ()> {
+        let (endpoint, worker) = (endpoint.clone(), worker.clone());
+        Box::pin(async move {
+            let (pool, server) = (&self.pool, &self.server);
+            let unlisted =
+                connect::again(|| Box::pin(charges::unlist(pool, server, &endpoint, &worker)));
+            unlisted.await.map_err(Failure::into_error)
+        })
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let left = connect::again(|| Box::pin(charges::leave(&self.pool, &self.server)));
+            left.await.map_err(Failure::into_error)
         })
     }
 

@@ -22,10 +22,10 @@ use self::rows::SqlRows;
 use self::writer::Writer;
 use crate::engine::Registers as _;
 use crate::{
-    Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
-    Heartbeat, HolderEvent, Key, LeaseMs, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts,
-    Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError, Submitted,
-    Survey, WebhookSecret,
+    Answer, Applied, Ask, Bid, Change, Charges, ChunksKept, DeliveryPage, DeliveryQuery, Drained,
+    Due, Expired, Heartbeat, HolderEvent, Key, LeaseMs, Leased, Loaded, NewJob, Outbox, Outgoing,
+    Page, Parts, Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError,
+    Submitted, Survey, WebhookSecret,
 };
 
 /// The database's name within the data directory.
@@ -327,6 +327,22 @@ impl Store for SqliteStore {
 
     fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>> {
         Box::pin(self.readers.overrides())
+    }
+
+    fn charge(&self, _: Bid) -> Answer<'_, Charges> {
+        Box::pin(std::future::ready(Ok(Charges::Alone)))
+    }
+
+    fn enlist(&self, _: &EndpointId, _: &WorkerId, _: Option<u64>) -> Answer<'_, bool> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
+    fn unlist(&self, _: &EndpointId, _: &WorkerId) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn keys(&self) -> Answer<'_, Vec<Key>> {

@@ -10,10 +10,10 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
 use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::{
-    Answer, Applied, Ask, Change, ChunksKept, DeliveryPage, DeliveryQuery, Drained, Due, Expired,
-    Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, Outbox, Outgoing, Page, Parts, Place,
-    Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError, Submitted, Survey,
-    WebhookSecret,
+    Answer, Applied, Ask, Bid, Change, Charges, ChunksKept, DeliveryPage, DeliveryQuery, Drained,
+    Due, Expired, Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, Outbox, Outgoing, Page,
+    Parts, Place, Purged, Query, Redelivery, Release, Renewed, Settlement, Store, StoreError,
+    Submitted, Survey, WebhookSecret,
 };
 
 /// The store, and the operations that fail the next time.
@@ -116,6 +116,10 @@ impl Store for FailingStore {
         fn release(&self, endpoint: &EndpointId, fingerprint: [u8; 32], now: Timestamp) -> Release;
         fn set_override(&self, endpoint: &EndpointId, settings: Option<String>) -> ();
         fn overrides(&self) -> Vec<(EndpointId, String)>;
+        fn charge(&self, bid: Bid) -> Charges;
+        fn enlist(&self, endpoint: &EndpointId, worker: &WorkerId, term: Option<u64>) -> bool;
+        fn unlist(&self, endpoint: &EndpointId, worker: &WorkerId) -> ();
+        fn leave(&self) -> ();
         fn keys(&self) -> Vec<Key>;
         fn add_key(&self, key: Key) -> ();
         fn revoke_key(&self, id: &str, now: Timestamp) -> bool;

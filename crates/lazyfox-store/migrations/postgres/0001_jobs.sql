@@ -175,6 +175,40 @@ CREATE TABLE lazyfox.endpoints (
     CHECK ((number IS NULL) = (released_at IS NULL))
 );
 
+-- The servers that share the database, each under a new name at each start. All times here and in the two tables
+-- below are by the database's clock. seen_until is until when others count on a server, unless it says something
+-- again; goes_on_ms how much longer its workers may go on; takes is whether it starts workers at all.
+CREATE TABLE lazyfox.servers (
+    server     text    COLLATE "C" PRIMARY KEY CHECK (server <> ''),
+    machine    text    NOT NULL,
+    url        text    NOT NULL,
+    version    text    NOT NULL,
+    started_at bigint  NOT NULL,
+    seen_until bigint  NOT NULL,
+    goes_on_ms bigint  NOT NULL,
+    takes      boolean NOT NULL
+);
+-- Which server starts the workers of an endpoint, until when. term goes up whenever that changes. What nobody had
+-- yet is under no name, and until is since when.
+CREATE TABLE lazyfox.charges (
+    endpoint text   COLLATE "C" PRIMARY KEY,
+    server   text   COLLATE "C" NOT NULL,
+    term     bigint NOT NULL CHECK (term >= 0),
+    until    bigint NOT NULL,
+    CHECK ((server = '') = (term = 0))
+);
+-- Workers that servers have started or are about to start. term is that of the charge, 0 where a server found a
+-- worker that is not noted.
+CREATE TABLE lazyfox.workers (
+    endpoint   text   COLLATE "C" NOT NULL,
+    worker     text   COLLATE "C" NOT NULL,
+    server     text   COLLATE "C" NOT NULL,
+    term       bigint NOT NULL,
+    started_at bigint NOT NULL,
+    PRIMARY KEY (endpoint, worker)
+);
+CREATE INDEX workers_of ON lazyfox.workers (server);
+
 -- API keys. Only the SHA-256 of a key is here. endpoints is NULL for all, else names with spaces between.
 CREATE TABLE lazyfox.keys (
     id         text   COLLATE "C" PRIMARY KEY,

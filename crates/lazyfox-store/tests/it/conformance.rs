@@ -1,5 +1,6 @@
 //! One suite that every store must pass. A new store is one more line in `on_every_store`.
 
+mod charges;
 mod chunks;
 mod deliveries;
 mod delivery_lists;
@@ -166,6 +167,9 @@ on_every_store! {
     endpoints:
         a_release_is_the_same_until_another_comes
         changed_settings_are_kept_until_they_are_taken_back;
+    charges:
+        a_server_by_itself_is_in_charge_of_everything
+        who_is_in_charge_may_start_workers;
     keys:
         keys_are_kept_and_listed_by_age
         a_key_is_revoked_once

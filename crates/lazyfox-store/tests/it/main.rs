@@ -8,5 +8,6 @@
 mod conformance;
 mod fixtures;
 mod histories;
+mod postgres;
 mod sqlite;
 mod world;

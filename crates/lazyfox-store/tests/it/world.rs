@@ -17,8 +17,8 @@ use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::postgres::{Access, PostgresStore, Trust};
 use lazyfox_store::sqlite::SqliteStore;
 use lazyfox_store::{
-    Answer, Applied, Ask, Change, Extra, HolderEvent, Idempotency, Loaded, NewJob, Parts, Store,
-    StoreError, Submitted,
+    Answer, Applied, Ask, Bid, Change, Extra, HolderEvent, Idempotency, Loaded, NewJob, Parts,
+    Store, StoreError, Submitted,
 };
 use tempfile::TempDir;
 
@@ -184,10 +184,26 @@ pub(crate) async fn postgres() -> Subject {
 
 /// A server's store in this database.
 pub(crate) async fn postgres_at(url: &str) -> PostgresStore {
+    postgres_of(url, "here").await
+}
+
+/// That of a server of this name.
+pub(crate) async fn postgres_of(url: &str, server: &str) -> PostgresStore {
     let access = Access::parse(url, None, Trust::System, CONNECTIONS).unwrap();
-    PostgresStore::open(&access, "here".to_owned())
-        .await
-        .unwrap()
+    let store = PostgresStore::open(&access, server.to_owned()).await;
+    store.unwrap()
+}
+
+/// A server asks to be in charge of these.
+pub(crate) fn bid(endpoints: &[&str]) -> Bid {
+    Bid {
+        endpoints: endpoints.iter().map(|name| endpoint(name)).collect(),
+        machine: "machine".to_owned(),
+        url: "http://127.0.0.1:1".to_owned(),
+        version: "1.2.3".to_owned(),
+        abandoned_ms: 60_000,
+        succeeds: None,
+    }
 }
 
 /// A few: many tests share a cluster.

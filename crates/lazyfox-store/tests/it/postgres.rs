@@ -1,0 +1,3 @@
+//! What only several servers can show, on one PostgreSQL.
+
+mod charges;
