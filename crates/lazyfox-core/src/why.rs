@@ -13,6 +13,8 @@ pub struct Facts {
     pub low: bool,
     /// Whether this server starts the endpoint's workers.
     pub managed: bool,
+    /// What is said of the server that starts them, where that is another one.
+    pub elsewhere: Option<Elsewhere>,
     /// The maximum of workers.
     pub workers_max: u32,
     /// Workers that were started and have not asked for a job yet.
@@ -41,6 +43,15 @@ pub struct Facts {
     pub start_ms: Option<u64>,
     /// Jobs that its workers run at once, each.
     pub slots: u32,
+}
+
+/// Another server starts the workers, or none does at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Who, as a sentence for people.
+    pub who: String,
+    /// How many of its workers may run.
+    pub workers: u32,
 }
 
 /// Starts that fail one after the other.
@@ -79,6 +90,8 @@ pub enum Cause {
     Barred,
     /// Workers are started by somebody else, and none is there.
     NoWorker,
+    /// Another server starts the workers.
+    Elsewhere,
 }
 
 /// Why a job waits, and how long that may be.
@@ -109,6 +122,7 @@ impl Cause {
             Self::LowPriority => "low_priority",
             Self::Barred => "barred",
             Self::NoWorker => "no_worker",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }
@@ -140,6 +154,9 @@ fn cause(facts: &Facts) -> Cause {
     }
     if facts.starting > 0 {
         return Cause::Starting;
+    }
+    if facts.managed && facts.elsewhere.is_some() {
+        return Cause::Elsewhere;
     }
     let workers = facts.idle + facts.busy;
     if workers == 0 {
@@ -225,12 +242,30 @@ fn text(cause: Cause, facts: &Facts, now: Timestamp) -> String {
         Cause::NoWorker => "no worker is connected, and this endpoint's workers are started by \
                             somebody else"
             .to_owned(),
+        Cause::Elsewhere => elsewhere(facts),
     };
     if facts.ahead > 0 {
         let jobs = counted64(facts.ahead, "job waits", "jobs wait");
         let _ = write!(text, "; {jobs} before it");
     }
     text
+}
+
+fn elsewhere(facts: &Facts) -> String {
+    let Some(Elsewhere { who, workers }) = &facts.elsewhere else {
+        return "another server starts the workers".to_owned();
+    };
+    match workers {
+        0 => who.clone(),
+        n => {
+            let workers = counted(
+                *n,
+                "worker of another server is",
+                "workers of other servers are",
+            );
+            format!("{who}; {workers} known")
+        }
+    }
 }
 
 fn failing(facts: &Facts, now: Timestamp) -> String {
@@ -274,7 +309,12 @@ fn estimate_ms(cause: Cause, facts: &Facts, now: Timestamp) -> Option<u64> {
             // Those that run now are half done on average.
             Some(run_ms / 2 + run_ms * (facts.ahead / slots(workers)))
         }
-        Cause::Unhealthy | Cause::GivenUp | Cause::Paused | Cause::Barred | Cause::NoWorker => None,
+        Cause::Unhealthy
+        | Cause::GivenUp
+        | Cause::Paused
+        | Cause::Barred
+        | Cause::NoWorker
+        | Cause::Elsewhere => None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod change;
+mod charge;
 mod deliveries;
 mod error;
 mod handout;

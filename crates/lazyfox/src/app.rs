@@ -14,8 +14,9 @@ use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError, Survey};
 use tokio::sync::watch;
 
 use crate::changes::Changes;
+use crate::charge::InCharge;
 use crate::clock::Clock;
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, StoreKind};
 use crate::decisions::Decisions;
 use crate::endpoints::Endpoints;
 use crate::fleet::Fleet;
@@ -45,6 +46,8 @@ pub struct App {
     pub wakes: Wakes,
     /// The workers, as far as this server knows them.
     pub fleet: Fleet,
+    /// What this server is in charge of.
+    pub charge: InCharge,
     /// What the scaler decided lately.
     pub decisions: Decisions,
     /// The GPUs of this machine.
@@ -92,6 +95,7 @@ impl App {
             clock,
             wakes: Wakes::default(),
             fleet: Fleet::default(),
+            charge: InCharge::new(config.store != StoreKind::Postgres),
             decisions: Decisions::default(),
             gpus: Arc::new(Inventory::new(config.gpus.names())),
             key,
@@ -185,8 +189,11 @@ impl App {
             .decisions
             .standing(endpoint)
             .is_some_and(|it| it.throttled > 0);
-        let workers = self.fleet.managed_of(endpoint);
-        matches!(settings.scale.scaler, Scaler::QueueDelay { .. })
+        let elsewhere = self.charge.elsewhere(endpoint).len();
+        let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
+        let workers = self.fleet.managed_of(endpoint).saturating_add(elsewhere);
+        self.charge.term(endpoint).is_some()
+            && matches!(settings.scale.scaler, Scaler::QueueDelay { .. })
             && starts.failed_in_a_row == 0
             && !throttled
             && workers < settings.scale.workers_max

@@ -59,6 +59,8 @@ pub struct Inputs {
     pub stopping: u32,
     /// Of all these, those of an older release.
     pub outdated: u32,
+    /// Beside these, workers of other servers.
+    pub elsewhere: u32,
     /// How starts went.
     pub starts: Starts,
     /// Workers that there was room for; `None` where nothing limits them.

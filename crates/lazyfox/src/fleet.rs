@@ -305,6 +305,18 @@ impl Fleet {
         }
     }
 
+    /// Workers of these endpoints go, for this reason.
+    pub fn retire_where(&self, why: impl Fn(&EndpointId) -> Option<String>) {
+        for entry in self.state().workers.values_mut() {
+            if entry.managed
+                && entry.retired.is_none()
+                && let Some(why) = why(&entry.endpoint)
+            {
+                entry.retire(&why);
+            }
+        }
+    }
+
     /// Whether a worker of the endpoint that is to stay has asked for work.
     #[must_use]
     pub fn serves(&self, endpoint: &EndpointId) -> bool {
@@ -418,6 +430,16 @@ impl Fleet {
         let state = self.state();
         let managed = state.workers.iter().filter(|(_, entry)| entry.managed);
         managed.map(|(worker, _)| worker.clone()).collect()
+    }
+
+    /// All workers that the provider runs, with their endpoints.
+    #[must_use]
+    pub fn managed(&self) -> Vec<(EndpointId, WorkerId)> {
+        let state = self.state();
+        let managed = state.workers.iter().filter(|(_, entry)| entry.managed);
+        managed
+            .map(|(worker, entry)| (entry.endpoint.clone(), worker.clone()))
+            .collect()
     }
 
     /// Whether there is no worker.

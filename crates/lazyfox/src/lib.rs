@@ -17,6 +17,7 @@ pub mod server;
 pub mod api;
 pub mod app;
 pub mod changes;
+pub mod charge;
 pub mod decisions;
 pub mod elsewhere;
 pub mod endpoints;
@@ -28,6 +29,7 @@ pub mod fleet;
 pub mod keyring;
 pub mod listeners;
 pub mod logs;
+pub mod name;
 pub mod signing;
 pub mod wake;
 

@@ -1,6 +1,7 @@
 //! The background duties. Each pass compares what is with what should be and takes no input, so that the
 //! path after a crash is the normal path; its loop here only calls it, on a wake-up and on a timer.
 
+pub mod charge;
 pub mod deliver;
 pub mod ends;
 pub mod expire;
@@ -66,6 +67,7 @@ pub fn start(
         })
         .await;
     });
+    loops.spawn(charge::hold(Arc::clone(app)));
     loops.spawn(ends::ends(Arc::clone(app), ended));
     let a = Arc::clone(app);
     loops.spawn(async move { elsewhere::listen(&a).await });

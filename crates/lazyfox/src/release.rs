@@ -8,19 +8,35 @@ use crate::app::App;
 use crate::config::Endpoint;
 use crate::providers::{ContainerRun, ProcessRun, Pull, Release, Run};
 
-/// Finds out which release each endpoint is at, and makes it known to the fleet: workers of another one are
+/// Finds out which release each endpoint is at that this server is in charge of, and makes it known to the fleet: workers of another one are
 /// replaced from then on.
 ///
 /// # Errors
 /// When the store cannot answer.
 pub async fn settle(app: &App) -> Result<Vec<(EndpointId, Release)>, StoreError> {
+    settle_those(app, |endpoint| app.charge.term(endpoint).is_some()).await
+}
+
+/// The same for some of them. Servers whose configurations differ would otherwise outdo each other's releases.
+///
+/// # Errors
+/// When the store cannot answer.
+pub async fn settle_those(
+    app: &App,
+    is_meant: impl Fn(&EndpointId) -> bool,
+) -> Result<Vec<(EndpointId, Release)>, StoreError> {
     let mut changed = Vec::new();
+    let all = app.endpoints.all();
+    let meant: Vec<_> = all.iter().filter(|(id, _)| is_meant(id)).collect();
+    if meant.is_empty() {
+        return Ok(changed);
+    }
     // Only where they are wanted: it may take seconds, and from then on no worker sees one by itself.
-    let wanted = app.endpoints.all().values().any(|it| it.gpus > 0);
+    let wanted = meant.iter().any(|(_, it)| it.gpus > 0);
     if wanted || app.config.gpus.names().is_some() {
         app.gpus.look().await;
     }
-    for (id, settings) in app.endpoints.all().iter() {
+    for (id, settings) in meant {
         let Some(fingerprint) = fingerprint(settings) else {
             continue;
         };

@@ -77,6 +77,7 @@ pub async fn reload(app: &App) -> Result<Reloaded, ReloadError> {
         app.fleet.forget_failures(id);
     }
     done.releases = release::settle(app).await?;
+    app.wakes.charge.notify_one();
     tracing::info!(
         added = ?done.added, removed = ?done.removed, changed = ?done.changed,
         releases = ?done.releases, "configuration read again"

@@ -25,11 +25,13 @@ use tower::ServiceExt as _;
 
 use crate::api;
 use crate::app::App;
+use crate::charge;
 use crate::clock::Clock;
 use crate::config::{Auth, Config, StoreKind};
 use crate::fleet::Enlisted;
 use crate::heard::Heard;
-use crate::logs::{Kept, Logs};
+use crate::logs::{self, Logs};
+use crate::name::Kept;
 use crate::passes;
 use crate::providers::docker::Places;
 use crate::providers::process::Hold;
@@ -55,6 +57,9 @@ const LAST_ENDS: Duration = Duration::from_secs(5);
 const RESUMED_AT_ONCE: usize = 500;
 /// Pause after the system refused a connection, typically because there are too many.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the database may take to hear that the server ends.
+const LAST_BEAT: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct Server {
@@ -86,8 +91,9 @@ impl Server {
         // At the same time, because a large store takes its time to open, and the guard of an earlier
         // server waits for somebody who takes charge of its workers.
         let workers_dir = config.workers_dir()?;
+        let name = crate::name::new();
         let ((store, key), hold) =
-            tokio::try_join!(open_store(&config, now), Hold::take(&workers_dir))?;
+            tokio::try_join!(open_store(&config, now, &name), Hold::take(&workers_dir))?;
         let own_url = reachable(address);
         let logs = Logs::open(&config.data.join("logs"), config.logs_bytes, clock.clone())?;
         let logs = Arc::new(logs);
@@ -99,7 +105,7 @@ impl Server {
         let (late, found_late) = tokio::sync::mpsc::unbounded_channel();
         let heard = Heard {
             app: Arc::downgrade(&app),
-            on: Arc::new(Kept { logs, on: output }),
+            on: Arc::new(logs::Kept { logs, on: output }),
         };
         let reports = Reports {
             output: Arc::new(heard),
@@ -108,7 +114,7 @@ impl Server {
         };
         let provider = open_providers(&app, hold, reports, clock).await?;
         app.take_up_changes().await?;
-        release::settle(&app).await?;
+        come_in(&app, &name).await?;
         for found in provider.list() {
             take_over(&app, &*provider, found).await;
         }
@@ -159,6 +165,7 @@ impl Server {
         self.app.listeners.close();
         self.app.fleet.retire_all("the server is being stopped");
         self.app.wakes.scale.notify_one();
+        self.app.wakes.charge.notify_one();
         tokio::select! {
             () = self.until_quiet() => {
                 // Asked to stop, most are gone in a moment, and their cleanup has run.
@@ -178,6 +185,9 @@ impl Server {
             tokio::time::timeout(LAST_TRIES, until_delivered(&self.app)),
         );
         self.passes.shutdown().await;
+        if let Ok(Err(e)) = tokio::time::timeout(LAST_BEAT, charge::leave(&self.app)).await {
+            tracing::warn!(error = %e, "other servers find out by themselves that this one is gone");
+        }
         // The store's last reference goes with the app: its thread commits what it was given.
     }
 
@@ -247,6 +257,21 @@ async fn open_providers(
     let now = move || clock.now();
     let providers = Providers::open(hold, data, gpus, engine, reports, now).await?;
     Ok(Arc::new(providers))
+}
+
+/// Finds out what this server is in charge of, and which releases that are. Where several servers share the store,
+/// the earlier run's charges are this one's: that run is dead, or the data directory could not be had.
+async fn come_in(app: &App, name: &str) -> Result<()> {
+    if app.charge.is_alone() {
+        release::settle(app).await?;
+        return Ok(());
+    }
+    let kept = Kept::read(&app.config.data)?;
+    if let Some(earlier) = &kept.earlier {
+        app.charge.succeed(earlier.clone());
+    }
+    charge::renew(app).await?;
+    kept.write(name)
 }
 
 /// A worker of an earlier run goes on, if there is still a use for it.
@@ -330,7 +355,11 @@ async fn take_over_late(
 }
 
 /// Opens what is kept, and the key to its secrets.
-async fn open_store(config: &Config, now: Timestamp) -> Result<(Arc<dyn Store>, ServerKey)> {
+async fn open_store(
+    config: &Config,
+    now: Timestamp,
+    name: &str,
+) -> Result<(Arc<dyn Store>, ServerKey)> {
     match config.store {
         StoreKind::Memory => Ok((Arc::new(MemoryStore::new(now)), ServerKey::ephemeral())),
         StoreKind::Postgres => {
@@ -340,7 +369,7 @@ async fn open_store(config: &Config, now: Timestamp) -> Result<(Arc<dyn Store>, 
             )?;
             let key = ServerKey::load(&config.key_path())?;
             let access = database.access()?;
-            let store = PostgresStore::open(&access, server_name()).await?;
+            let store = PostgresStore::open(&access, name.to_owned()).await?;
             Ok((Arc::new(store), key))
         }
         StoreKind::Sqlite => {
@@ -360,12 +389,6 @@ async fn open_store(config: &Config, now: Timestamp) -> Result<(Arc<dyn Store>, 
                 .context("opening the store broke off")?
         }
     }
-}
-
-/// A name for this server among those that share a database, new for each start.
-fn server_name() -> String {
-    let random = crate::clock::random::<8>();
-    format!("{:016x}", u64::from_be_bytes(random))
 }
 
 /// Where workers on this machine reach an address that is listened on.

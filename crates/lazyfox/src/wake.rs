@@ -13,6 +13,8 @@ pub struct Wakes {
     queues: Mutex<HashMap<EndpointId, Arc<Notify>>>,
     /// Demand or the fleet changed.
     pub scale: Notify,
+    /// This server may be in charge of something else now, or does not want to be.
+    pub charge: Notify,
     /// A deadline may have come nearer.
     pub deadlines: Notify,
     /// A delivery is due.

@@ -212,3 +212,32 @@ fn without_a_history_there_is_no_estimate() {
     };
     assert_eq!(why(&facts, NOW).estimate_ms, None);
 }
+
+#[test]
+fn another_server_starts_the_workers() {
+    let elsewhere = Elsewhere {
+        who: "another server (a on b) starts the workers".to_owned(),
+        workers: 0,
+    };
+    let facts = Facts {
+        busy: 0,
+        elsewhere: Some(elsewhere.clone()),
+        ..busy()
+    };
+    let text = "another server (a on b) starts the workers";
+    check(facts, Cause::Elsewhere, None, text);
+    let facts = Facts {
+        elsewhere: Some(Elsewhere {
+            workers: 2,
+            ..elsewhere
+        }),
+        ahead: 1,
+        ..busy()
+    };
+    let text = "another server (a on b) starts the workers; 2 workers of other servers are known; \
+                1 job waits before it";
+    check(facts.clone(), Cause::Elsewhere, None, text);
+    // Whoever started it, an idle worker takes it.
+    let text = "a worker is idle and takes it in a moment; 1 job waits before it";
+    check(Facts { idle: 2, ..facts }, Cause::Next, Some(0), text);
+}

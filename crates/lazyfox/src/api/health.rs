@@ -8,8 +8,8 @@ use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::job::Counter;
 use lazyfox_store::Survey;
 
-use super::auth;
 use super::error::{ApiError, ApiResult};
+use super::{auth, charge};
 use crate::app::App;
 use crate::json::Object;
 use crate::keyring::Need;
@@ -37,12 +37,18 @@ pub(super) async fn health(
     workers.number("throttled", throttled);
     workers.number("unhealthy", count.unhealthy);
 
+    let elsewhere = app.charge.elsewhere(&endpoint).len();
+    if elsewhere > 0 {
+        workers.number("elsewhere", elsewhere);
+    }
+
     let mut object = Object::new();
     object.raw("jobs", &jobs(survey.as_ref()).into_bytes());
     object.raw("workers", &workers.into_bytes());
     if let (_, Some(why)) = app.fleet.starts(&endpoint) {
         object.string("lastStartFailure", &why);
     }
+    charge::add(&app, &endpoint, &mut object);
     Ok(object.into_response())
 }
 

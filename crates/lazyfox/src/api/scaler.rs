@@ -10,10 +10,9 @@ use lazyfox_core::scale::Leave;
 use lazyfox_core::time::Timestamp;
 use serde_json::{Map, Value};
 
-use super::auth;
-use super::body;
 use super::error::{ApiError, ApiResult, Code};
 use super::query::Params;
+use super::{auth, body, charge};
 use crate::app::App;
 use crate::changes::{Changes, scaler_of};
 use crate::config::Endpoint;
@@ -45,6 +44,7 @@ pub(super) async fn scaler(
             object.number("againInMs", standing.again_at.ms_since(now));
         }
     }
+    charge::add(&app, &endpoint, &mut object);
     let decisions = app.decisions.last(&endpoint, limit);
     object.raw("decisions", &json::array(decisions.iter().map(decision)));
     Ok(object.into_response())
@@ -86,6 +86,7 @@ pub(super) async fn change(
     let mut object = Object::new();
     object.raw("settings", &numbers(&changed).into_bytes());
     object.raw("changed", &text(&changes));
+    charge::add(&app, &endpoint, &mut object);
     Ok(object.into_response())
 }
 
@@ -100,6 +101,7 @@ pub(super) async fn reset(
     try_again(&app, &endpoint);
     let mut object = Object::new();
     object.number("forgotten", starts.failed_in_a_row);
+    charge::add(&app, &endpoint, &mut object);
     Ok(object.into_response())
 }
 
@@ -160,6 +162,9 @@ fn seen(inputs: &Inputs, at: Timestamp) -> Object {
     object.number("busy", inputs.busy);
     object.number("stopping", inputs.stopping);
     object.number("outdated", inputs.outdated);
+    if inputs.elsewhere > 0 {
+        object.number("elsewhere", inputs.elsewhere);
+    }
     object.number("failedStarts", inputs.starts.failed_in_a_row);
     if let Some(room) = inputs.room {
         object.number("room", room);

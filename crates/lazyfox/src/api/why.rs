@@ -8,12 +8,13 @@ use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::job::{Job, Status};
 use lazyfox_core::scale::hold_off_ms;
-use lazyfox_core::why::{self, Facts, Failing};
+use lazyfox_core::why::{self, Elsewhere, Facts, Failing};
 use lazyfox_store::{Parts, Place};
 
-use super::auth;
 use super::error::{ApiError, ApiResult};
+use super::{auth, charge};
 use crate::app::App;
+use crate::charge::Who;
 use crate::config::Endpoint;
 use crate::json::Object;
 use crate::keyring::Need;
@@ -94,7 +95,15 @@ async fn facts(
                 .map(|at| at.plus_ms(hold_ms)),
         }
     });
+    let elsewhere = match app.charge.who(endpoint) {
+        Who::Here => None,
+        who @ (Who::There(_) | Who::Nobody) => Some(Elsewhere {
+            who: charge::text(&who),
+            workers: u32::try_from(app.charge.elsewhere(endpoint).len()).unwrap_or(u32::MAX),
+        }),
+    };
     Ok(Facts {
+        elsewhere,
         ahead: place.ahead,
         low: place.low,
         managed: settings.run.is_some(),

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use lazyfox_core::time::Timestamp;
 
-use super::auth;
 use super::error::ApiResult;
+use super::{auth, charge};
 use crate::app::App;
 use crate::config::Endpoint;
 use crate::fleet::{Gone, Seen, WorkerState};
@@ -27,6 +27,9 @@ pub(super) async fn workers(
     let (_, holders) = app.survey(&endpoint).await?;
     let seen = app.fleet.seen(&endpoint, &holders);
     let gone = app.fleet.gone(&endpoint);
+    let mut elsewhere = app.charge.elsewhere(&endpoint);
+    // One that is this server's now may still be noted as another's.
+    elsewhere.retain(|it| !seen.iter().any(|own| own.worker == it.worker));
     let throttled = app
         .decisions
         .standing(&endpoint)
@@ -34,20 +37,26 @@ pub(super) async fn workers(
     let now = app.now();
 
     let mut object = Object::new();
-    if settings.run.is_some() {
+    if settings.run.is_some() && app.charge.term(&endpoint).is_some() {
         object.number("endpointVersion", app.fleet.release_of(&endpoint).0);
     }
-    object.raw("summary", &summary(&seen, throttled).into_bytes());
+    object.raw(
+        "summary",
+        &summary(&seen, elsewhere.len(), throttled).into_bytes(),
+    );
     if let (_, Some(why)) = app.fleet.starts(&endpoint) {
         object.string("lastStartFailure", &why);
     }
-    let workers = seen.iter().map(|it| worker(it, &settings, now));
+    charge::add(&app, &endpoint, &mut object);
+    let own = seen.iter().map(|it| worker(it, &settings, now));
+    let others = elsewhere.iter().map(|it| charge::elsewhere(it, now));
+    let workers = own.chain(others);
     object.raw("workers", &json::array(workers));
     object.raw("stopped", &json::array(gone.iter().map(stopped)));
     Ok(object.into_response())
 }
 
-fn summary(seen: &[Seen], throttled: u32) -> Object {
+fn summary(seen: &[Seen], elsewhere: usize, throttled: u32) -> Object {
     let mut summary = Object::new();
     for (name, state) in [
         ("running", WorkerState::Running),
@@ -61,7 +70,10 @@ fn summary(seen: &[Seen], throttled: u32) -> Object {
         summary.number(name, count);
     }
     summary.number("throttled", throttled);
-    summary.number("total", seen.len());
+    if elsewhere > 0 {
+        summary.number("elsewhere", elsewhere);
+    }
+    summary.number("total", seen.len() + elsewhere);
     summary
 }
 

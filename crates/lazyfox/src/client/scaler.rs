@@ -14,6 +14,7 @@ use super::failure::{Failure, Outcome};
 use super::show::printable;
 use super::table::{Table, short};
 use super::times::utc;
+use super::workers::Charge;
 
 const TEXT_CHARS: usize = 70;
 
@@ -26,6 +27,8 @@ struct Scaler<'a> {
     changed: Map<String, Value>,
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    charge: Option<Charge<'a>>,
     #[serde(borrow, default)]
     decisions: Vec<Decision<'a>>,
 }
@@ -107,6 +110,9 @@ pub(super) async fn scaler(
     }
     if let Some(text) = &scaler.text {
         console.text(&format!("{:<12} {}", "now", printable(text)))?;
+    }
+    if let Some(note) = scaler.charge.as_ref().and_then(Charge::note) {
+        console.note(&note);
     }
     if !scaler.decisions.is_empty() {
         console.text("")?;

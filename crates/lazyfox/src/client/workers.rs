@@ -34,6 +34,23 @@ struct Workers<'a> {
     summary: Summary,
     #[serde(borrow)]
     last_start_failure: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    charge: Option<Charge<'a>>,
+}
+
+/// Who starts the workers, where several servers share a database.
+#[derive(Deserialize)]
+pub(super) struct Charge<'a> {
+    here: bool,
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+}
+
+impl Charge<'_> {
+    /// What to know of it, if another server was the one to ask.
+    pub(super) fn note(&self) -> Option<String> {
+        (!self.here).then(|| printable(&self.text))
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,6 +82,8 @@ struct Worker<'a> {
     step: Option<Cow<'a, str>>,
     #[serde(borrow)]
     note: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    machine: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +124,9 @@ pub(super) async fn workers(
         let rows = all.workers.iter().map(|it| row(it, now));
         Table::new(HEADER, WIDTHS).print(rows, console)?;
     }
+    if let Some(note) = all.charge.as_ref().and_then(Charge::note) {
+        console.note(&note);
+    }
     if all.summary.throttled > 0 {
         let n = all.summary.throttled;
         console.note(&format!("{n} more wanted, and no GPU is free for them"));
@@ -124,8 +146,12 @@ fn row(worker: &Worker<'_>, now: Timestamp) -> [String; 7] {
     };
     let why = [&worker.step, &worker.note, &worker.why_started];
     let why = why.into_iter().flatten().next();
+    let why = match (why, &worker.machine) {
+        (None, Some(machine)) => Some(format!("of another server, on {machine}")),
+        (why, _) => why.map(ToString::to_string),
+    };
     let why = match why {
-        Some(why) => short(why, REASON_CHARS),
+        Some(why) => short(&why, REASON_CHARS),
         None if worker.is_external => "started by somebody else".to_owned(),
         None => String::new(),
     };

@@ -8,6 +8,7 @@ use lazyfox_store::{HolderEvent, StoreError};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::app::App;
+use crate::charge;
 use crate::fleet::Left;
 use crate::providers::{Ended, Exit};
 
@@ -83,6 +84,7 @@ async fn note(app: &App, end: &Ended) -> Result<Option<String>, StoreError> {
     // Before the changes are made known, which would ask it to go: nobody asked.
     let left = app.fleet.ended(end, app.now());
     app.note(&changes);
+    charge::unlist(app, &end.endpoint, &end.worker).await;
     tracing::info!(
         worker.id = %end.worker, endpoint.id = %end.endpoint, exit = %end.exit, "worker ended"
     );
@@ -113,7 +115,9 @@ pub async fn not_started(
         exit: Exit::NotStarted(why.clone()),
         last_lines: Vec::new(),
     };
-    match app.fleet.ended(&end, app.now()) {
+    let left = app.fleet.ended(&end, app.now());
+    charge::unlist(app, endpoint, worker).await;
+    match left {
         Some(left) if start_failed(app, endpoint, &left, &why) => {
             fail_unservable(app, endpoint, &why).await
         }

@@ -7,10 +7,11 @@ use lazyfox_core::job::Event;
 use lazyfox_core::limits;
 use lazyfox_core::scale::{self, Demand, Member, Phase, Plan, Reason, Room};
 use lazyfox_core::time::Timestamp;
-use lazyfox_store::{StoreError, Survey};
+use lazyfox_store::{Elsewhere, StoreError, Survey};
 
 use super::ends;
 use crate::app::App;
+use crate::charge::{self, Who};
 use crate::config::Endpoint;
 use crate::decisions::Inputs;
 use crate::fleet::{Duty, Enlisted, Grace};
@@ -33,6 +34,10 @@ struct Look<'a> {
     release: Release,
     demand: Demand,
     fleet: Vec<Member>,
+    /// In which this server is in charge of it.
+    term: u64,
+    /// Workers of other servers. They are on their way out, and have their places until then.
+    elsewhere: Vec<Member>,
 }
 
 impl Look<'_> {
@@ -60,7 +65,16 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
         settings.is_some_and(|it| it.run.is_some())
     };
     app.fleet.retire_without(is_managed);
-    app.decisions.forget_standing_but_of(is_managed);
+    app.fleet
+        .retire_where(|endpoint| match app.charge.who(endpoint) {
+            Who::There(_) => Some(format!("another server is in charge of {endpoint} now")),
+            // As long as nobody else starts any, those that are there are needed.
+            Who::Here | Who::Nobody => None,
+        });
+    charge::compare(app).await;
+    app.decisions.forget_standing_but_of(|endpoint| {
+        is_managed(endpoint) && app.charge.term(endpoint).is_some()
+    });
     carry_out_duties(app, provider, &holders).await;
     let mut again_at = Timestamp::NEVER;
     if !app.is_closing() {
@@ -70,9 +84,10 @@ pub async fn scale_once(app: &App, provider: &dyn Provider) -> Result<Timestamp,
         let endpoints = app.endpoints.all();
         let managed = endpoints.iter().filter(|(_, it)| it.run.is_some());
         let mut looks: Vec<Look<'_>> = managed
-            .map(|(id, settings)| {
+            .filter_map(|(id, settings)| {
+                let term = app.charge.term(id)?;
                 let release = releases.get(id).copied().unwrap_or_default();
-                look(app, id, settings, release, &surveys)
+                Some(look(app, id, settings, release, term, &surveys))
             })
             .collect();
         // Who gave up a worker for a newer release gets its place back first.
@@ -132,6 +147,7 @@ fn look<'a>(
     id: &'a EndpointId,
     settings: &'a Endpoint,
     release: Release,
+    term: u64,
     surveys: &[Survey],
 ) -> Look<'a> {
     let survey = surveys.iter().find(|survey| survey.endpoint == *id);
@@ -142,7 +158,24 @@ fn look<'a>(
         release,
         demand: survey.map_or(Demand::default(), |survey| survey.demand),
         fleet: app.fleet.members(id, &holders),
+        term,
+        elsewhere: elsewhere(app, id),
     }
+}
+
+/// As the plan sees them: they exist, take no jobs that could be counted on, and say nothing about when the next
+/// worker is due.
+fn elsewhere(app: &App, endpoint: &EndpointId) -> Vec<Member> {
+    let elsewhere = app.charge.elsewhere(endpoint).into_iter();
+    let member = |it: Elsewhere| Member {
+        worker: it.worker,
+        started_at: Timestamp::from_ms(0),
+        phase: Phase::Stopping,
+        outdated: false,
+        slots: 1,
+    };
+    let is_here = |it: &Elsewhere| app.fleet.about(&it.worker).is_some();
+    elsewhere.filter(|it| !is_here(it)).map(member).collect()
 }
 
 /// Notes in a worker's log what is done with it and why: for this reason, or the one for which it is to go.
@@ -164,19 +197,25 @@ async fn scale_endpoint(
         settings,
         demand,
         fleet,
+        elsewhere,
         ..
     } = look;
     let now = app.now();
     let (starts, last_failure) = app.fleet.starts(id);
     let room = room(app, settings);
-    let plan = scale::plan(demand, fleet, &settings.scale, &starts, Room(room), now);
-    let inputs = Inputs::of(*demand, fleet, starts, room);
+    let all = [fleet.as_slice(), elsewhere.as_slice()].concat();
+    let plan = scale::plan(demand, &all, &settings.scale, &starts, Room(room), now);
+    let inputs = Inputs {
+        elsewhere: u32::try_from(elsewhere.len()).unwrap_or(u32::MAX),
+        ..Inputs::of(*demand, fleet, starts, room)
+    };
     if app.decisions.note(id, &plan, inputs, now) {
         tracing::info!(
             endpoint.id = %id, why = %plan.reason, want = plan.want, start = plan.start,
             stop = plan.stop.len(), throttled = plan.throttled, queued = demand.queued,
             queued_low = demand.queued_low, running = demand.running, starting = inputs.starting,
             idle = inputs.idle, busy = inputs.busy, stopping = inputs.stopping,
+            elsewhere = inputs.elsewhere,
             outdated = inputs.outdated, failed = starts.failed_in_a_row, "scaling"
         );
     }
@@ -267,6 +306,7 @@ async fn start(
         id,
         settings,
         release,
+        term,
         ..
     } = *look;
     let Some(run) = settings.run.clone() else {
@@ -278,6 +318,10 @@ async fn start(
         return Ok(false);
     };
     let worker = worker_env::new_worker();
+    // Other servers know of it before it is there.
+    if !charge::enlist(app, id, &worker, term).await? {
+        return Ok(false);
+    }
     tracing::info!(worker.id = %worker, endpoint.id = %id, %release, why, "starting a worker");
     // Known before it runs: it may ask for work before start returns.
     app.fleet.enlist(Enlisted {

@@ -10,6 +10,7 @@ use lazyfox_store::memory::MemoryStore;
 use lazyfox_store::{Ask, Extra, NewJob, Parts, Store};
 
 use super::*;
+use crate::charge::InCharge;
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
 use crate::failing::FailingStore;
@@ -279,4 +280,27 @@ async fn a_worker_that_is_killed_loses_its_jobs_without_a_retry() {
     let job = job(&app, id).await;
     assert_eq!((job.status(), job.retries), (Status::InQueue, 0));
     assert_eq!(job.barred, [worker("w1")]);
+}
+
+#[tokio::test]
+async fn who_is_not_known_to_be_in_charge_starts_nothing() {
+    let store = Arc::new(FailingStore::new(START));
+    let app = App {
+        charge: InCharge::new(false),
+        ..app_on(store.clone())
+    };
+    let provider = Notes::default();
+    submitted(&app, 1).await;
+    store.fail_next("charge");
+    crate::charge::renew(&app).await.unwrap_err();
+    scale::scale_once(&app, &provider).await.unwrap();
+    assert_eq!(provider.started.lock().unwrap().len(), 0);
+    assert!(!app.could_start(&endpoint()));
+    // This store has no other servers.
+    crate::charge::renew(&app).await.unwrap();
+    store.fail_next("enlist");
+    scale::scale_once(&app, &provider).await.unwrap_err();
+    assert_eq!(provider.started.lock().unwrap().len(), 0);
+    scale::scale_once(&app, &provider).await.unwrap();
+    assert_eq!(provider.started.lock().unwrap().len(), 1);
 }

@@ -29,5 +29,6 @@ mod inherited;
 mod kills;
 mod leases;
 mod refusals;
+mod several;
 mod stop;
 mod webhooks;

@@ -23,6 +23,7 @@ mod logs;
 mod queue;
 mod runs;
 mod s3_config;
+mod several;
 mod shutdown;
 mod webhooks;
 mod worker_env;

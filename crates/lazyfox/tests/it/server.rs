@@ -96,6 +96,13 @@ impl Setup {
         setup
     }
 
+    /// On a database that other servers may use too.
+    pub(crate) fn database(url: &str) -> Self {
+        let mut setup = Self::memory();
+        setup.server = setup.server.replace("\"memory\"", "\"postgres\"");
+        setup.server(&format!("database_url = {url:?}"))
+    }
+
     /// No webhook goes to this machine.
     pub(crate) fn strict() -> Self {
         Self::memory().with_allowed("[]")
@@ -192,6 +199,10 @@ impl TestServer {
 
     pub(crate) fn dir(&self) -> &Path {
         self.setup.dir()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     pub(crate) fn replies(&self) -> Vec<Reply> {

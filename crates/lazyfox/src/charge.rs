@@ -1,0 +1,270 @@
+//! What this server is in charge of: the endpoints whose workers it starts. Servers that share a database share
+//! them out; a server by itself has all of them.
+//!
+//! What is believed here ends by this machine's clock, before it ends by the database's. It keeps a server that
+//! the database does not answer from planning; what keeps it from starting anything is the store, which is asked
+//! before each start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_store::{Bid, Charge, Charges, Elsewhere, Holder, Peer, Shared, StoreError};
+
+use crate::app::App;
+use crate::release;
+
+/// What this server knows of who is in charge.
+pub struct InCharge {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// No other server shares the store.
+    alone: bool,
+    of: BTreeMap<EndpointId, Charge>,
+    /// Until when this server may act on it.
+    until: Option<Instant>,
+    /// Its workers as the store has them, where that was not yet compared with what is.
+    own: Option<BTreeSet<(EndpointId, WorkerId)>>,
+    /// A dead server whose workers are this one's now.
+    succeeds: Option<String>,
+}
+
+/// Who starts an endpoint's workers, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// This server.
+    Here,
+    /// Another one.
+    There(Peer),
+    /// Nobody at the moment, or it cannot be told because the database does not answer.
+    Nobody,
+}
+
+impl InCharge {
+    /// Of everything where the server is alone, else of nothing yet.
+    #[must_use]
+    pub fn new(alone: bool) -> Self {
+        Self {
+            state: Mutex::new(State {
+                alone,
+                of: BTreeMap::new(),
+                until: None,
+                own: None,
+                succeeds: None,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no other server shares the store.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.state().alone
+    }
+
+    /// That server is dead, and its workers are this one's.
+    pub fn succeed(&self, server: String) {
+        self.state().succeeds = Some(server);
+    }
+
+    /// In which term this server is in charge of an endpoint, if it is.
+    #[must_use]
+    pub fn term(&self, endpoint: &EndpointId) -> Option<u64> {
+        let state = self.state();
+        if state.alone {
+            return Some(0);
+        }
+        if state.until.is_none_or(|until| Instant::now() >= until) {
+            return None;
+        }
+        match state.of.get(endpoint)?.holder {
+            Holder::Here { term } => Some(term),
+            Holder::There(_) | Holder::Nobody => None,
+        }
+    }
+
+    /// Who starts the endpoint's workers.
+    #[must_use]
+    pub fn who(&self, endpoint: &EndpointId) -> Who {
+        if self.term(endpoint).is_some() {
+            return Who::Here;
+        }
+        let state = self.state();
+        match state.of.get(endpoint).map(|charge| &charge.holder) {
+            Some(Holder::There(peer)) => Who::There(peer.clone()),
+            Some(Holder::Here { .. } | Holder::Nobody) | None => Who::Nobody,
+        }
+    }
+
+    /// Workers of the endpoint that other servers run.
+    #[must_use]
+    pub fn elsewhere(&self, endpoint: &EndpointId) -> Vec<Elsewhere> {
+        let state = self.state();
+        let charge = state.of.get(endpoint);
+        charge.map_or_else(Vec::new, |charge| charge.elsewhere.clone())
+    }
+
+    /// The store says that this server is not in charge of the endpoint.
+    fn refused(&self, endpoint: &EndpointId) {
+        if let Some(charge) = self.state().of.get_mut(endpoint) {
+            charge.holder = Holder::Nobody;
+        }
+    }
+
+    /// The endpoints that came with an answer.
+    fn gained(&self, shared: &Shared) -> BTreeSet<EndpointId> {
+        let state = self.state();
+        let here = |charge: &Charge| matches!(charge.holder, Holder::Here { .. });
+        let is_new = |(endpoint, charge): &(&EndpointId, &Charge)| {
+            let before = state.of.get(*endpoint);
+            here(charge) && before.is_none_or(|it| it.holder != charge.holder)
+        };
+        let gained = shared.of.iter().filter(is_new);
+        gained.map(|(endpoint, _)| endpoint.clone()).collect()
+    }
+
+    /// True when it is another state of things than before.
+    fn put(&self, shared: Shared, until: Instant) -> bool {
+        let mut state = self.state();
+        let lapsed = state.until.is_none_or(|until| Instant::now() >= until);
+        let changed = lapsed || state.of != shared.of;
+        for (endpoint, charge) in &shared.of {
+            let before = state.of.get(endpoint).map(|it| &it.holder);
+            if before != Some(&charge.holder) {
+                match &charge.holder {
+                    Holder::Here { term } => {
+                        tracing::info!(endpoint.id = %endpoint, term, "in charge of an endpoint");
+                    }
+                    Holder::There(peer) => {
+                        let (server, machine) = (&peer.name, &peer.machine);
+                        tracing::info!(
+                            endpoint.id = %endpoint, %server, %machine, "another server is in charge"
+                        );
+                    }
+                    Holder::Nobody => {}
+                }
+            }
+        }
+        state.of = shared.of;
+        state.own = Some(shared.own);
+        state.until = Some(until);
+        state.succeeds = None;
+        changed
+    }
+}
+
+/// Says that this server is there, and hears what it is in charge of. Gives the time until it has to say so
+/// again; `None` where nobody needs to know.
+///
+/// # Errors
+/// When the store cannot answer. What was believed before holds until its end.
+pub async fn renew(app: &App) -> Result<Option<Duration>, StoreError> {
+    if app.charge.is_alone() {
+        return Ok(None);
+    }
+    let bid = bid(app);
+    // Before it is sent: the answer may have been on its way for long.
+    let asked_at = Instant::now();
+    let shared = match app.store.charge(bid).await? {
+        Charges::Alone => {
+            app.charge.state().alone = true;
+            return Ok(None);
+        }
+        Charges::Shared(shared) => shared,
+    };
+    // What its workers run is known before the first is started, or looked at.
+    let gained = app.charge.gained(&shared);
+    release::settle_those(app, |endpoint| gained.contains(endpoint)).await?;
+    let until = asked_at + Duration::from_millis(shared.for_ms);
+    let again = Duration::from_millis(shared.again_ms);
+    let there: BTreeSet<_> = app.fleet.managed().into_iter().collect();
+    let differs = shared.own != there;
+    if app.charge.put(shared, until) || differs {
+        app.wakes.scale.notify_one();
+    }
+    Ok(Some(again))
+}
+
+/// A server that is being stopped starts nothing more, and gives everything back at once. It says that it is
+/// there for as long as it has workers.
+fn bid(app: &App) -> Bid {
+    let all = app.endpoints.all();
+    let managed = all.iter().filter(|(_, settings)| settings.run.is_some());
+    Bid {
+        endpoints: match app.is_closing() {
+            true => Vec::new(),
+            false => managed.map(|(endpoint, _)| endpoint.clone()).collect(),
+        },
+        machine: machine(),
+        url: app.public_url.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        abandoned_ms: app.config.abandoned_ms,
+        succeeds: app.charge.state().succeeds.clone(),
+    }
+}
+
+/// The name of this computer.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// Notes a worker that is about to be started; false when it must not be.
+///
+/// # Errors
+/// When the store cannot answer.
+pub async fn enlist(
+    app: &App,
+    endpoint: &EndpointId,
+    worker: &WorkerId,
+    term: u64,
+) -> Result<bool, StoreError> {
+    let enlisted = app.store.enlist(endpoint, worker, Some(term)).await?;
+    if !enlisted {
+        tracing::warn!(endpoint.id = %endpoint, term, "not in charge of an endpoint any more");
+        app.charge.refused(endpoint);
+        app.wakes.charge.notify_one();
+    }
+    Ok(enlisted)
+}
+
+/// Forgets a worker that has ended. When the store cannot do it now, [`compare`] does.
+pub async fn unlist(app: &App, endpoint: &EndpointId, worker: &WorkerId) {
+    if let Err(e) = app.store.unlist(endpoint, worker).await {
+        tracing::debug!(worker.id = %worker, error = %e, "its end is told to other servers later");
+    }
+}
+
+/// Compares the workers that other servers know of with those that there are.
+pub async fn compare(app: &App) {
+    let Some(noted) = app.charge.state().own.take() else {
+        return;
+    };
+    let there: BTreeSet<_> = app.fleet.managed().into_iter().collect();
+    for (endpoint, worker) in noted.difference(&there) {
+        unlist(app, endpoint, worker).await;
+    }
+    for (endpoint, worker) in there.difference(&noted) {
+        if let Err(e) = app.store.enlist(endpoint, worker, None).await {
+            tracing::debug!(worker.id = %worker, error = %e, "told to other servers later");
+        }
+    }
+}
+
+/// This server ends. Of its workers only those are still known that are not gone.
+///
+/// # Errors
+/// When the store cannot answer: others find out by themselves.
+pub async fn leave(app: &App) -> Result<(), StoreError> {
+    if renew(app).await?.is_none() {
+        return Ok(());
+    }
+    compare(app).await;
+    app.store.leave().await
+}
