@@ -23,6 +23,7 @@ mod deaths;
 mod deliveries;
 mod engine;
 pub mod memory;
+pub mod moving;
 mod news;
 pub mod postgres;
 pub mod sqlite;

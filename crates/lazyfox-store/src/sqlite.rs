@@ -4,6 +4,7 @@
 //! commits groups ([`writer`]); reads go beside it over connections of their own ([`readers`]).
 
 mod files;
+mod moving;
 mod readers;
 mod rows;
 mod writer;
@@ -17,6 +18,7 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
 
 use self::files::Held;
+pub use self::moving::Holdings;
 use self::readers::Readers;
 use self::rows::SqlRows;
 use self::writer::Writer;

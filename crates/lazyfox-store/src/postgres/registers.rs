@@ -142,7 +142,7 @@ pub(super) async fn overrides(pool: &Pool) -> Fallible<Vec<(EndpointId, String)>
     Ok(rows.iter().map(of).collect::<Result<_, _>>()?)
 }
 
-const ACCESS: [(Access, &str); 3] = [
+pub(super) const ACCESS: [(Access, &str); 3] = [
     (Access::Admin, "admin"),
     (Access::ReadWrite, "read-write"),
     (Access::ReadOnly, "read-only"),
@@ -158,7 +158,7 @@ pub(super) async fn keys(pool: &Pool) -> Fallible<Vec<Key>> {
     Ok(rows.iter().map(key_of).collect::<Result<_, _>>()?)
 }
 
-fn key_of(row: &Row) -> Result<Key, StoreError> {
+pub(super) fn key_of(row: &Row) -> Result<Key, StoreError> {
     let damaged = || StoreError::Corrupt("a key cannot be read".to_owned());
     let hash: Vec<u8> = column(row, 2)?;
     let access: &str = column(row, 3)?;

@@ -43,8 +43,13 @@ pub enum Format {
     Newer(i32, i32),
 }
 
+impl Format {
+    /// The number of the format that this program knows.
+    pub const KNOWN: i32 = FORMAT;
+}
+
 /// Where the database comes from in messages.
-fn open_error(place: &str, text: &str) -> StoreError {
+pub(super) fn open_error(place: &str, text: &str) -> StoreError {
     StoreError::Open(format!("cannot use the database at {place}: {text}"))
 }
 
@@ -132,7 +137,7 @@ pub(super) fn refusal(format: Format, place: &str) -> Option<StoreError> {
     }
 }
 
-fn explain(place: &str, failure: Failure) -> StoreError {
+pub(super) fn explain(place: &str, failure: Failure) -> StoreError {
     match failure.into_error() {
         StoreError::Unavailable(why) | StoreError::Corrupt(why) => open_error(place, &why),
         error @ StoreError::Open(_) => error,

@@ -155,7 +155,7 @@ impl Rows {
     }
 }
 
-fn barred(job: &Job) -> Option<String> {
+pub(super) fn barred(job: &Job) -> Option<String> {
     let names: Vec<&str> = job.barred.iter().map(|worker| worker.as_str()).collect();
     (!names.is_empty()).then(|| names.join(" "))
 }

@@ -3,6 +3,7 @@
 mod deliveries;
 mod endpoints;
 mod keys;
+mod moving;
 mod read;
 
 use bytes::Bytes;

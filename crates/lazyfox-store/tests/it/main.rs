@@ -8,6 +8,7 @@
 mod conformance;
 mod fixtures;
 mod histories;
+mod moving;
 mod postgres;
 mod sqlite;
 mod world;

@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// What [`row_of`] reads, in this order.
-const FIELDS: &str = "number, endpoint, host, bytes, seq, job, n, state, created_at, due_at, tries, \
+pub(super) const FIELDS: &str = "number, endpoint, host, bytes, seq, job, n, state, created_at, due_at, tries, \
      round, keep_until";
 
 fn damaged(what: &str) -> StoreError {
     StoreError::Corrupt(format!("a delivery's {what} cannot be read"))
 }
 
-fn row_of(row: &Row<'_>) -> Result<DeliveryRow> {
+pub(super) fn row_of(row: &Row<'_>) -> Result<DeliveryRow> {
     let read = || -> rusqlite::Result<_> {
         let names: (String, String, [u8; 17], String) =
             (row.get(1)?, row.get(2)?, row.get(5)?, row.get(7)?);
@@ -381,7 +381,7 @@ fn listed(connection: &Connection, row: DeliveryRow) -> Result<Delivery> {
     })
 }
 
-fn tries(connection: &Connection, number: u64) -> Result<Vec<Try>> {
+pub(super) fn tries(connection: &Connection, number: u64) -> Result<Vec<Try>> {
     let mut statement = connection
         .prepare_cached(
             "SELECT at, duration, status, answer, error FROM tries WHERE number = ?1 ORDER BY try",
