@@ -1,6 +1,9 @@
 //! The command line.
 
 mod key;
+mod migrate;
+mod moving;
+mod place;
 mod simulate;
 
 use std::io::IsTerminal as _;
@@ -54,6 +57,12 @@ enum Command {
     Worker(worker::Args),
     /// Make, list and revoke API keys
     Key(key::Args),
+    /// Make the tables of a PostgreSQL database, or bring them up to date
+    Migrate(migrate::Args),
+    /// Write everything that a store holds into a file, to move to another store
+    Export(moving::ExportArgs),
+    /// Fill an empty store from such a file
+    Import(moving::ImportArgs),
     /// Run a trace of jobs through the scaling rules, to see what settings would have done
     Simulate(simulate::Args),
     #[command(flatten)]
@@ -94,7 +103,10 @@ pub async fn main() -> ExitCode {
             log(level, level, style);
             worker::main(args).await
         }
-        Command::Key(args) => key::main(args),
+        Command::Key(args) => key::main(args).await,
+        Command::Migrate(args) => migrate::main(args).await,
+        Command::Export(args) => moving::export(args).await,
+        Command::Import(args) => moving::import(args).await,
         Command::Simulate(args) => simulate::main(&args, cli.connection.json),
         Command::Client(command) => return client::main(command, cli.connection).await,
     };

@@ -1,16 +1,18 @@
-//! `lazyfox key`: API keys, in the store of a data directory, beside a server that may be running.
+//! `lazyfox key`: API keys, in the store of a data directory or in a database, beside servers that may be running.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::Subcommand;
 use lazyfox_core::id::EndpointId;
+use lazyfox_core::time::Timestamp;
+use lazyfox_store::postgres::{Format, PostgresStore};
 use lazyfox_store::sqlite::{DATABASE, KeyFile};
-use lazyfox_store::{Access, Key};
+use lazyfox_store::{Access, Key, Store, StoreError};
 
+use super::place::{self, Place};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::keyring;
 
 const HELP: &str = "\
@@ -18,6 +20,7 @@ Examples:
   lazyfox key create 'web shop' --endpoint hello --endpoint resize
   lazyfox key create dashboard --read-only
   lazyfox key revoke key_7hq2k9xm
+  lazyfox key list --database-url postgres://lazyfox@db/lazyfox
 
 Changes reach a running server within 2 seconds.";
 
@@ -27,12 +30,8 @@ Changes reach a running server within 2 seconds.";
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
-    /// The configuration file of the server [default: lazyfox.toml in this directory]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The data directory of the server; wins over the configuration
-    #[arg(long, global = true, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    store: place::Store,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,18 +67,8 @@ enum Action {
     clippy::print_stdout,
     reason = "what the command was asked for goes to standard output"
 )]
-pub(super) fn main(args: Args) -> Result<ExitCode> {
-    let data = match (&args.data, &args.config) {
-        (Some(data), _) => data.clone(),
-        (None, Some(config)) => Config::read(config)?.data,
-        (None, None) => Config::read(&PathBuf::from("lazyfox.toml"))?.data,
-    };
-    ensure!(
-        data.join(DATABASE).exists(),
-        "there is no store in {}; name the server's data directory with --data, or start it once",
-        data.display()
-    );
-    let mut file = KeyFile::open(&data)?;
+pub(super) async fn main(args: Args) -> Result<ExitCode> {
+    let mut keys = Keys::open(&args.store.find()?.place).await?;
     let now = Clock::system().now();
     match args.action {
         Action::Create {
@@ -95,7 +84,7 @@ pub(super) fn main(args: Args) -> Result<ExitCode> {
             };
             let endpoints = (!endpoint.is_empty()).then_some(endpoint);
             let (text, key) = keyring::make(&label, access, endpoints, now);
-            file.add(&key)?;
+            keys.add(&key).await?;
             eprintln!(
                 "made {} for {label:?}; this is the only time it is shown:",
                 key.id
@@ -107,18 +96,71 @@ pub(super) fn main(args: Args) -> Result<ExitCode> {
                 "{:13} {:11} {:24} {:8} LABEL",
                 "ID", "ACCESS", "ENDPOINTS", "STATE"
             );
-            for key in file.keys()? {
+            for key in keys.all().await? {
                 println!("{}", line(&key));
             }
         }
         Action::Revoke { id } => {
-            if !file.revoke(&id, now)? {
+            if !keys.revoke(&id, now).await? {
                 bail!("there is no key {id}; `lazyfox key list` shows all of them");
             }
             eprintln!("revoked {id}");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where keys are kept.
+enum Keys {
+    File(KeyFile),
+    Database(Box<PostgresStore>),
+}
+
+impl Keys {
+    async fn open(place: &Place) -> Result<Self> {
+        match place {
+            Place::Directory(data) => Ok(Self::File(Self::file(data)?)),
+            Place::Database(access) => {
+                if PostgresStore::check(access).await? == Format::None {
+                    bail!(
+                        "there is no store in {place}; start a server on it once, or run \
+                         `lazyfox migrate`"
+                    );
+                }
+                let store = PostgresStore::open(access, "lazyfox key".to_owned()).await?;
+                Ok(Self::Database(Box::new(store)))
+            }
+        }
+    }
+
+    fn file(data: &Path) -> Result<KeyFile, StoreError> {
+        if data.join(DATABASE).exists() {
+            KeyFile::open(data)
+        } else {
+            Err(place::none_in(data))
+        }
+    }
+
+    async fn all(&mut self) -> Result<Vec<Key>, StoreError> {
+        match self {
+            Self::File(file) => file.keys(),
+            Self::Database(store) => store.keys().await,
+        }
+    }
+
+    async fn add(&mut self, key: &Key) -> Result<(), StoreError> {
+        match self {
+            Self::File(file) => file.add(key),
+            Self::Database(store) => store.add_key(key.clone()).await,
+        }
+    }
+
+    async fn revoke(&mut self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
+        match self {
+            Self::File(file) => file.revoke(id, now),
+            Self::Database(store) => store.revoke_key(id, now).await,
+        }
+    }
 }
 
 fn line(key: &Key) -> String {

@@ -18,5 +18,7 @@ mod generic_worker;
 mod keys;
 mod listen;
 mod logs;
+mod migrate;
+mod moving;
 mod queue;
 mod simulate;

@@ -81,6 +81,7 @@ impl Home {
             .current_dir(self.path())
             .env_remove("LAZYFOX_LOG")
             .env_remove("LAZYFOX_API_KEY")
+            .env_remove("LAZYFOX_DATABASE_URL")
             // Nobody is there: neither clients nor workers may go through a proxy to this machine.
             .env("http_proxy", "http://127.0.0.1:1")
             .env("LAZYFOX_URL", format!("http://127.0.0.1:{}", self.port))
