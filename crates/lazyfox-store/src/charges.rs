@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::time::Timestamp;
 
-/// A server says that it is there, and asks to be in charge of endpoints. What it does not ask for any more it
-/// gives back.
+/// A server says that it is there, and asks to be in charge of endpoints. What it does not ask for any more
+/// it gives back.
 #[derive(Clone, Debug)]
 pub struct Bid {
     /// Those whose workers it could start.
@@ -19,8 +19,8 @@ pub struct Bid {
     pub version: String,
     /// How long its workers go on without it at most; 0 is for ever.
     pub abandoned_ms: u64,
-    /// A server that is known to be dead and whose workers are this server's now: what it was in charge of comes
-    /// over at once.
+    /// A server that is known to be dead and whose workers are this server's now: what it was in charge of
+    /// comes over at once.
     pub succeeds: Option<String>,
 }
 

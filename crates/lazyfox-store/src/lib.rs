@@ -193,8 +193,8 @@ pub trait Store: Send + Sync {
     /// What was changed and is kept, by endpoint.
     fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>>;
 
-    /// Waits for what other servers do, or may have done, to what is watched then. A store that one server owns
-    /// never answers. Asked by one caller at a time, again and again.
+    /// Waits for what other servers do, or may have done, to what is watched then. A store that one server
+    /// owns never answers. Asked by one caller at a time, again and again.
     fn news<'a>(
         &'a self,
         watched: &'a (dyn Fn() -> Watched + Send + Sync),
@@ -204,13 +204,13 @@ pub trait Store: Send + Sync {
         Box::pin(std::future::pending())
     }
 
-    /// Says that this server is there, and shares out who starts the workers of which endpoint. It keeps what it
-    /// is in charge of, and is given what nobody is.
+    /// Says that this server is there, and shares out who starts the workers of which endpoint. It keeps
+    /// what it is in charge of, and is given what nobody is.
     fn charge(&self, bid: Bid) -> Answer<'_, Charges>;
 
-    /// Notes a worker before it is started. False when this server is not in charge of the endpoint (any more)
-    /// in that term: nothing may be started then. Without a term it is one that runs already, and is noted
-    /// whoever is in charge.
+    /// Notes a worker before it is started. False when this server is not in charge of the endpoint (any
+    /// more) in that term: nothing may be started then. Without a term it is one that runs already, and is
+    /// noted whoever is in charge.
     fn enlist(
         &self,
         endpoint: &EndpointId,

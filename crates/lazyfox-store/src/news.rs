@@ -11,8 +11,8 @@ pub struct Watched {
     pub queues: Vec<EndpointId>,
 }
 
-/// What others did, as far as it matters to those who wait. More may be named than happened, and a server looks
-/// before it believes.
+/// What others did, as far as it matters to those who wait. More may be named than happened, and a server
+/// looks before it believes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
     /// Jobs that ended, wait again, or stream.

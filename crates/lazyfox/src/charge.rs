@@ -1,9 +1,9 @@
-//! What this server is in charge of: the endpoints whose workers it starts. Servers that share a database share
-//! them out; a server by itself has all of them.
+//! What this server is in charge of: the endpoints whose workers it starts. Servers that share a database
+//! share them out; a server by itself has all of them.
 //!
-//! What is believed here ends by this machine's clock, before it ends by the database's. It keeps a server that
-//! the database does not answer from planning; what keeps it from starting anything is the store, which is asked
-//! before each start.
+//! What is believed here ends by this machine's clock, before it ends by the database's. It keeps a server
+//! that the database does not answer from planning; what keeps it from starting anything is the store,
+//! which is asked before each start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! The name of this server among those that share a database: new at each start, and kept in the data directory,
-//! so that the next start knows whose place it takes.
+//! The name of this server among those that share a database: new at each start, and kept in the data
+//! directory, so that the next start knows whose place it takes.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
@@ -17,8 +17,8 @@ pub fn new() -> String {
     format!("{:016x}", u64::from_be_bytes(random))
 }
 
-/// The kept name, with the number that the file system gave its file: a directory that was copied says nothing
-/// of the server that it is a copy of, which may well be alive.
+/// The kept name, with the number that the file system gave its file: a directory that was copied says
+/// nothing of the server that it is a copy of, which may well be alive.
 pub struct Kept {
     path: PathBuf,
     number: u64,

@@ -8,8 +8,8 @@ use crate::app::App;
 use crate::config::Endpoint;
 use crate::providers::{ContainerRun, ProcessRun, Pull, Release, Run};
 
-/// Finds out which release each endpoint is at that this server is in charge of, and makes it known to the fleet: workers of another one are
-/// replaced from then on.
+/// Finds out which release each endpoint is at that this server is in charge of, and makes it known to the
+/// fleet: workers of another one are replaced from then on.
 ///
 /// # Errors
 /// When the store cannot answer.
@@ -17,7 +17,8 @@ pub async fn settle(app: &App) -> Result<Vec<(EndpointId, Release)>, StoreError>
     settle_those(app, |endpoint| app.charge.term(endpoint).is_some()).await
 }
 
-/// The same for some of them. Servers whose configurations differ would otherwise outdo each other's releases.
+/// The same for some of them. Servers whose configurations differ would otherwise outdo each other's
+/// releases.
 ///
 /// # Errors
 /// When the store cannot answer.

@@ -259,8 +259,9 @@ async fn open_providers(
     Ok(Arc::new(providers))
 }
 
-/// Finds out what this server is in charge of, and which releases that are. Where several servers share the store,
-/// the earlier run's charges are this one's: that run is dead, or the data directory could not be had.
+/// Finds out what this server is in charge of, and which releases that are. Where several servers share the
+/// store, the earlier run's charges are this one's: that run is dead, or the data directory could not be
+/// had.
 async fn come_in(app: &App, name: &str) -> Result<()> {
     if app.charge.is_alone() {
         release::settle(app).await?;

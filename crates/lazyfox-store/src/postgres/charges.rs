@@ -1,10 +1,10 @@
 //! Which server starts the workers of which endpoint.
 //!
-//! A charge is a row with a holder and an end by the database's clock. The holder moves the end before it comes,
-//! with everything else that a server has to say, in one statement ([`beat`]); another server takes what is over
-//! and raises the term. A worker is noted before it is started, by a statement that holds the charge's row while
-//! it looks whether server, term and end are still right ([`enlist`]): a server that stood still finds itself
-//! refused, however late it comes.
+//! A charge is a row with a holder and an end by the database's clock. The holder moves the end before it
+//! comes, with everything else that a server has to say, in one statement ([`beat`]); another server takes
+//! what is over and raises the term. A worker is noted before it is started, by a statement that holds the
+//! charge's row while it looks whether server, term and end are still right ([`enlist`]): a server that
+//! stood still finds itself refused, however late it comes.
 
 mod sql;
 
@@ -21,8 +21,8 @@ use crate::{Bid, Charge, Elsewhere, Holder, Peer, Shared, StoreError};
 
 type Fallible<T> = Result<T, Failure>;
 
-/// How long servers are in charge without a word, and how often they say one. All servers of a database should
-/// have the same.
+/// How long servers are in charge without a word, and how often they say one. All servers of a database
+/// should have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spans {
     /// Length of a charge.
@@ -36,7 +36,8 @@ pub struct Spans {
 }
 
 impl Default for Spans {
-    /// A server that dies is followed by another within 10 s, and an idle one asks less than once in two seconds.
+    /// A server that dies is followed by another within 10 s, and an idle one asks less than once in two
+    /// seconds.
     fn default() -> Self {
         Self {
             lease_ms: 8_000,
@@ -50,14 +51,14 @@ impl Default for Spans {
 /// Shortest time between two words, however near the end of another server's charge is.
 const AGAIN_MS_MIN: u64 = 100;
 
-/// The rows of a server that is gone count for as long as its workers may go on, and so much longer: they take
-/// some time to end.
+/// The rows of a server that is gone count for as long as its workers may go on, and so much longer: they
+/// take some time to end.
 const ENDING_MS: u64 = 10_000;
 /// What counts as that time where workers go on for ever.
 const FOR_EVER_MS: u64 = 3_600_000;
 
-/// Says that the server is there, keeps what it is in charge of, takes what is free, and tells how things stand:
-/// in one statement, but for one more when something was taken.
+/// Says that the server is there, keeps what it is in charge of, takes what is free, and tells how things
+/// stand: in one statement, but for one more when something was taken.
 pub(super) async fn beat(
     client: &Client,
     server: &str,
@@ -97,7 +98,8 @@ pub(super) async fn beat(
         heard.take_in(row)?;
     }
     if !heard.taken.is_empty() {
-        // What its last holder noted before the charge passed on may have been too late for the statement above.
+        // What its last holder noted before the charge passed on may have been too late for the statement
+        // above.
         let statement = client.prepare_cached(sql::WORKERS).await.map_err(failed)?;
         let rows = client
             .query(&statement, &[&server, &heard.taken])

@@ -248,8 +248,8 @@ impl Access {
     }
 }
 
-/// Plans are made once for each connection, some of them while the tables are empty, and must be good when there
-/// are a million rows: every statement goes by an index, whatever the table looks like at the time.
+/// Plans are made once for each connection, some of them while the tables are empty, and must be good when
+/// there are a million rows: every statement goes by an index, whatever the table looks like at the time.
 fn settings() -> String {
     format!(
         "SET statement_timeout = {STATEMENT_MS}; \

@@ -20,8 +20,8 @@ use crate::{
     StoreError, Webhook,
 };
 
-/// How long a server may take for a try that it has claimed. Longer than any try; when the server died, another
-/// one makes it after this.
+/// How long a server may take for a try that it has claimed. Longer than any try; when the server died,
+/// another one makes it after this.
 const CLAIM_MS: i64 = 30_000;
 /// Open deliveries of one endpoint to one host that are looked at for one choice.
 const LANE_MAX: i64 = 1_000;

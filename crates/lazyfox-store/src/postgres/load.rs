@@ -11,6 +11,7 @@ use deadpool_postgres::Client;
 use lazyfox_core::id::{DeliveryId, EndpointId, JobId, WorkerId};
 use lazyfox_core::time::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::connect::{Failure, failed};
 use super::pipeline::{self, Asked};
@@ -125,88 +126,102 @@ pub(super) async fn load(
     needs: &Needs,
     begins: bool,
 ) -> Result<Set, Failure> {
-    let on = endpoint.as_str();
+    let wants = wants(endpoint, needs);
     let mut asked = Vec::new();
     if begins {
         asked.push(Asked::batch("BEGIN"));
     }
-    let jobs: Vec<Id> = needs.jobs.iter().copied().collect();
-    let keys: Vec<&str> = needs.keys.iter().map(String::as_str).collect();
-    let held: Vec<&str> = needs.held.iter().map(WorkerId::as_str).collect();
-    let held_on: Vec<&str> = needs.held_on.iter().map(EndpointId::as_str).collect();
-    let chunked: Vec<Id> = needs.chunks.keys().copied().collect();
-    let chunk_bytes = needs.chunks.values().copied().max().unwrap_or_default();
-    let chunk_bytes = i64::try_from(chunk_bytes).unwrap_or(i64::MAX);
-    let delivered: Vec<Id> = needs.deliveries_of.iter().copied().collect();
-    let numbers: Vec<i64> = needs.deliveries.iter().map(|it| it.cast_signed()).collect();
-    let over: Vec<Id> = needs.over.iter().map(|over| over.id.into()).collect();
-    let over_delivered: Vec<Id> = needs
-        .over
-        .iter()
-        .filter(|over| over.has_webhook)
-        .map(|over| over.id.into())
-        .collect();
-    let over_by = needs.over_by.as_ms();
-    let heads = i64::try_from(needs.heads).unwrap_or(i64::MAX);
-    let (through, waiting) = needs.waiting.unwrap_or_default();
-    let through = i64::try_from(through).unwrap_or(i64::MAX);
-    let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-
-    let mut plan: Vec<Part> = Vec::new();
-    macro_rules! ask {
-        ($when:expr, $part:expr, $sql:expr, $($param:expr),+) => {
-            if $when {
-                let statement = client.prepare_cached($sql).await.map_err(failed)?;
-                asked.push(Asked::query(statement, vec![$(&$param),+]));
-                plan.push($part);
-            }
-        };
+    for want in &wants {
+        let statement = client.prepare_cached(want.sql).await.map_err(failed)?;
+        let params = want.params.iter().map(|it| &**it as &(dyn ToSql + Sync));
+        asked.push(Asked::query(statement, params.collect()));
     }
-    ask!(!jobs.is_empty(), Part::Jobs, sql::JOBS, on, jobs);
-    ask!(!held.is_empty(), Part::Jobs, sql::HELD, held_on, held);
-    ask!(!keys.is_empty(), Part::Keys, sql::KEYS, on, keys);
-    ask!(waiting > 0, Part::Jobs, sql::WAITING, on, through, waiting);
-    ask!(heads > 0, Part::Heads, sql::HEADS, on, heads, INPUT_BYTES);
-    ask!(
-        !chunked.is_empty(),
-        Part::Chunks,
-        sql::CHUNKS,
-        on,
-        chunked,
-        chunk_bytes
-    );
-    ask!(!over.is_empty(), Part::Over, sql::OVER, on, over, over_by);
-    ask!(
-        !delivered.is_empty(),
-        Part::Deliveries,
-        sql::DELIVERIES_OF,
-        on,
-        delivered
-    );
-    ask!(
-        !over_delivered.is_empty(),
-        Part::Deliveries,
-        sql::DELIVERIES_OF,
-        on,
-        over_delivered
-    );
-    ask!(
-        !numbers.is_empty(),
-        Part::Deliveries,
-        sql::DELIVERIES,
-        on,
-        numbers
-    );
-
     let mut answers = pipeline::run(client, asked).await?.into_iter();
     if begins {
         answers.next();
     }
     let mut set = Set::default();
-    for (part, rows) in plan.into_iter().zip(answers) {
-        part.read(&mut set, &rows, needs)?;
+    for (want, rows) in wants.iter().zip(answers) {
+        want.part.read(&mut set, &rows, needs)?;
     }
     Ok(set)
+}
+
+/// A statement, and what its rows are of.
+struct Want {
+    part: Part,
+    sql: &'static str,
+    params: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+fn number(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The statements that are needed, those that wait for locks first.
+fn wants(endpoint: &EndpointId, needs: &Needs) -> Vec<Want> {
+    let on = || endpoint.as_str().to_owned();
+    let ids = |ids: &mut dyn Iterator<Item = Id>| ids.collect::<Vec<Id>>();
+    let mut wants = Vec::new();
+    macro_rules! want {
+        ($when:expr, $part:expr, $sql:expr, $($param:expr),+) => {
+            if $when {
+                let params = vec![$(Box::new($param) as Box<dyn ToSql + Sync + Send>),+];
+                wants.push(Want { part: $part, sql: $sql, params });
+            }
+        };
+    }
+    let jobs = ids(&mut needs.jobs.iter().copied());
+    want!(!jobs.is_empty(), Part::Jobs, sql::JOBS, on(), jobs);
+    let held: Vec<String> = needs.held.iter().map(ToString::to_string).collect();
+    let held_on: Vec<String> = needs.held_on.iter().map(ToString::to_string).collect();
+    want!(!held.is_empty(), Part::Jobs, sql::HELD, held_on, held);
+    let keys: Vec<String> = needs.keys.iter().cloned().collect();
+    want!(!keys.is_empty(), Part::Keys, sql::KEYS, on(), keys);
+    let (through, waiting) = needs.waiting.unwrap_or_default();
+    let (through, waiting) = (i64::try_from(through).unwrap_or(i64::MAX), number(waiting));
+    want!(
+        waiting > 0,
+        Part::Jobs,
+        sql::WAITING,
+        on(),
+        through,
+        waiting
+    );
+    let heads = number(needs.heads);
+    want!(heads > 0, Part::Heads, sql::HEADS, on(), heads, INPUT_BYTES);
+    let chunked = ids(&mut needs.chunks.keys().copied());
+    let bytes = number(needs.chunks.values().copied().max().unwrap_or_default());
+    want!(
+        !chunked.is_empty(),
+        Part::Chunks,
+        sql::CHUNKS,
+        on(),
+        chunked,
+        bytes
+    );
+    let over = ids(&mut needs.over.iter().map(|over| over.id.into()));
+    let over_by = needs.over_by.as_ms();
+    want!(!over.is_empty(), Part::Over, sql::OVER, on(), over, over_by);
+    let over = needs.over.iter().filter(|over| over.has_webhook);
+    let of_jobs = needs.deliveries_of.iter().copied();
+    let delivered = ids(&mut of_jobs.chain(over.map(|over| over.id.into())));
+    want!(
+        !delivered.is_empty(),
+        Part::Deliveries,
+        sql::DELIVERIES_OF,
+        on(),
+        delivered
+    );
+    let numbers: Vec<i64> = needs.deliveries.iter().map(|it| it.cast_signed()).collect();
+    want!(
+        !numbers.is_empty(),
+        Part::Deliveries,
+        sql::DELIVERIES,
+        on(),
+        numbers
+    );
+    wants
 }
 
 /// What rows are of.
@@ -220,7 +235,7 @@ enum Part {
 }
 
 impl Part {
-    fn read(self, set: &mut Set, rows: &[Row], needs: &Needs) -> Result<(), Failure> {
+    fn read(&self, set: &mut Set, rows: &[Row], needs: &Needs) -> Result<(), Failure> {
         match self {
             Self::Jobs => {
                 for row in rows {

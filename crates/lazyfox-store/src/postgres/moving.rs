@@ -43,6 +43,9 @@ pub struct Holdings {
 /// What follows from each record.
 type Each<'a, E> = &'a mut dyn FnMut(Record) -> std::result::Result<(), E>;
 
+/// What reads a row of one kind.
+type Reader = fn(&Row) -> Result<Record>;
+
 impl Holdings {
     /// Opens the tables of a database, beside servers that may be running.
     ///
@@ -147,7 +150,7 @@ impl Holdings {
         transaction: &Transaction<'_>,
         each: Each<'_, E>,
     ) -> std::result::Result<(), E> {
-        let kinds: [(&str, fn(&Row) -> Result<Record>); 6] = [
+        let kinds: [(&str, Reader); 6] = [
             (sql::MOVING_JOBS, job_record),
             (sql::MOVING_DELIVERIES, delivery_record),
             (sql::MOVING_COUNTERS, counters_record),

@@ -1,5 +1,5 @@
-//! The slow look that finds what nobody told: once a second one small statement, as long as a server listens to
-//! others. What it finds also spares the passes of an idle server their questions.
+//! The slow look that finds what nobody told: once a second one small statement, as long as a server
+//! listens to others. What it finds also spares the passes of an idle server their questions.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -77,6 +77,27 @@ impl<'a> FromSql<'a> for Id {
     }
 }
 
+/// Bytes that are sent without a copy of them.
+#[derive(Debug)]
+pub(super) struct Raw(pub(super) bytes::Bytes);
+
+impl ToSql for Raw {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(of: &Type) -> bool {
+        *of == Type::BYTEA
+    }
+
+    to_sql_checked!();
+}
+
 /// A text as the database can have it, which knows no zero byte. U+FFFF is no character, and stands for it.
 pub(super) fn text(text: &str) -> String {
     text.replace('\0', "\u{ffff}")

@@ -1,7 +1,7 @@
 //! The statements. The first parameter of each is the endpoint, unless it says for which it is.
 //!
-//! Rows that are joined to arrays get the endpoint from there, behind `OFFSET 0`: the database then begins with the
-//! arrays and looks each row up by its key, whatever it thinks of the size of the tables.
+//! Rows that are joined to arrays get the endpoint from there, behind `OFFSET 0`: the database then begins
+//! with the arrays and looks each row up by its key, whatever it thinks of the size of the tables.
 
 macro_rules! columns {
     () => {
@@ -103,29 +103,29 @@ pub(super) const INSERT_QUEUE: &str =
     "INSERT INTO lazyfox.queues (endpoint) VALUES ($1) ON CONFLICT DO NOTHING";
 
 pub(super) const INSERT_JOBS: &str = "
-     INSERT INTO lazyfox.jobs (endpoint, id, status, low_priority, created_at, queued_at, expires_at,
+    INSERT INTO lazyfox.jobs (endpoint, id, status, low_priority, created_at, queued_at, expires_at,
          expiry_is_hard, awaited, retries, barred, deaths, worker, started_at, lease_until, begun,
          ended_at, error, forget_at, deadline, has_secrets, has_output, execution_timeout, ttl,
          ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel,
          poison_after, webhook, webhook_host, idempotency_key, fingerprint)
-     SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bool[], $5::int8[], $6::int8[], $7::int8[],
+    SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bool[], $5::int8[], $6::int8[], $7::int8[],
          $8::bool[], $9::bool[], $10::int4[], $11::text[], $12::text[], $13::text[], $14::int8[],
          $15::int8[], $16::bool[], $17::int8[], $18::text[], $19::int8[], $20::int8[], $21::bool[],
          $22::bool[], $23::int8[], $24::int8[], $25::bool[], $26::int4[], $27::int8[], $28::int8[],
-         $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[], $34::text[], $35::bytea[])";
+       $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[], $34::text[], $35::bytea[])";
 
 pub(super) const INSERT_INPUTS: &str = "
      INSERT INTO lazyfox.inputs (endpoint, id, body, secrets)
      SELECT $1, * FROM unnest($2::uuid[], $3::bytea[], $4::bytea[])";
 
 pub(super) const UPDATE_JOBS: &str = "
-     UPDATE lazyfox.jobs j SET status = u.status, queued_at = u.queued_at, expires_at = u.expires_at,
+    UPDATE lazyfox.jobs j SET status = u.status, queued_at = u.queued_at, expires_at = u.expires_at,
          expiry_is_hard = u.expiry_is_hard, awaited = u.awaited, retries = u.retries,
          barred = u.barred, deaths = u.deaths, worker = u.worker, started_at = u.started_at,
          lease_until = u.lease_until, begun = u.begun, ended_at = u.ended_at, error = u.error,
          forget_at = u.forget_at, deadline = u.deadline, has_secrets = u.has_secrets,
          has_output = u.has_output
-     FROM (SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::int8[],
+    FROM (SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::int8[],
          $6::bool[], $7::bool[], $8::int4[], $9::text[], $10::text[], $11::text[], $12::int8[],
          $13::int8[], $14::bool[], $15::int8[], $16::text[], $17::int8[], $18::int8[], $19::bool[],
          $20::bool[])
@@ -149,7 +149,7 @@ pub(super) const DELETE_OUTPUTS: &str =
 /// Up to a number of each.
 pub(super) const DELETE_CHUNKS: &str = "
      DELETE FROM lazyfox.chunks c USING (
-         SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::int8[]) AS u(id, through) OFFSET 0
+       SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::int8[]) AS u(id, through) OFFSET 0
      ) AS u
      WHERE c.endpoint = u.endpoint AND c.id = u.id AND c.n <= u.through";
 
@@ -191,7 +191,7 @@ pub(super) const UPDATE_DELIVERIES: &str = "
 
 pub(super) const INSERT_TRIES: &str = "
      INSERT INTO lazyfox.tries (endpoint, number, try, at, duration, status, answer, error)
-     SELECT $1, * FROM unnest($2::int8[], $3::int4[], $4::int8[], $5::int8[], $6::int4[], $7::text[],
+    SELECT $1, * FROM unnest($2::int8[], $3::int4[], $4::int8[], $5::int8[], $6::int4[], $7::text[],
          $8::text[])";
 
 pub(super) const INSERT_COUNTS: &str = "
@@ -382,8 +382,8 @@ pub(super) const TRIES: &str = "
      SELECT number, at, duration, status, answer, error FROM lazyfox.tries
      WHERE endpoint = $1 AND number = ANY($2) ORDER BY number, try";
 
-/// What is watched and has happened: jobs that ended or stream, queues that have a job; and the next things to do
-/// on all endpoints.
+/// What is watched and has happened: jobs that ended or stream, queues that have a job; and the next things
+/// to do on all endpoints.
 pub(super) const PULSE: &str = "
      SELECT 'job' AS what, u.endpoint, u.id, NULL::int8 AS at
      FROM (SELECT * FROM unnest($1::text[], $2::uuid[]) AS u(endpoint, id) OFFSET 0) AS u
@@ -409,8 +409,8 @@ pub(super) const PULSE: &str = "
      WHERE EXISTS (SELECT 1 FROM lazyfox.deliveries d
                    WHERE d.endpoint = q.endpoint AND d.due_at IS NOT NULL)";
 
-/// All jobs in the order of submission, each with what is kept beside it. Bodies are looked up when the order is
-/// known, so that they are not sorted.
+/// All jobs in the order of submission, each with what is kept beside it. Bodies are looked up when the
+/// order is known, so that they are not sorted.
 pub(super) const MOVING_JOBS: &str = concat!(
     "SELECT ",
     columns!(),

@@ -1,8 +1,8 @@
 //! What servers tell each other: one connection of each that listens and speaks, apart from the pool.
 //!
-//! What a group changed is told after its commit, and what gathers while one message is on its way goes into the
-//! next: `NOTIFY` takes a lock that all commits with one wait for, so no commit of a group has one. A message that
-//! gets lost, because its server dies, costs a second: see [`super::pulse`].
+//! What a group changed is told after its commit, and what gathers while one message is on its way goes
+//! into the next: `NOTIFY` takes a lock that all commits with one wait for, so no commit of a group has
+//! one. A message that gets lost, because its server dies, costs a second: see [`super::pulse`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -169,8 +169,14 @@ fn read(server: &str, message: &str) -> Option<News> {
     for line in lines {
         let mut words = line.split(' ');
         let understood = match words.next() {
-            Some("d") => Some(news.deliveries = true),
-            Some("s") => Some(news.settings = true),
+            Some("d") => {
+                news.deliveries = true;
+                Some(())
+            }
+            Some("s") => {
+                news.settings = true;
+                Some(())
+            }
             Some("q") => words.next().zip(words.next()).and_then(|(name, count)| {
                 let queue = (endpoint_of(name).ok()?, count.parse().ok()?);
                 news.queues.push(queue);

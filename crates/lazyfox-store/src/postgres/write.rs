@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use super::connect::{Failure, failed};
 use super::pipeline::{self, Asked};
-use super::row::{Id, ms, text};
+use super::row::{Id, Raw, ms, text};
 use super::set::{Became, Entry, Output, Set};
 use super::sql;
 use crate::deaths;
@@ -224,27 +224,6 @@ fn insert_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
         sql: sql::INSERT_INPUTS,
         params: params![rows.ids, each!(it => Raw(it.input.clone())), secrets,],
     });
-}
-
-/// Bytes that are sent without a copy of them.
-#[derive(Debug)]
-struct Raw(bytes::Bytes);
-
-impl ToSql for Raw {
-    fn to_sql(
-        &self,
-        _: &tokio_postgres::types::Type,
-        out: &mut tokio_postgres::types::private::BytesMut,
-    ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(&self.0);
-        Ok(tokio_postgres::types::IsNull::No)
-    }
-
-    fn accepts(of: &tokio_postgres::types::Type) -> bool {
-        *of == tokio_postgres::types::Type::BYTEA
-    }
-
-    tokio_postgres::types::to_sql_checked!();
 }
 
 fn update_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {

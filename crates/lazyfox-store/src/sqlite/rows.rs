@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod endpoints;
+mod errors;
 mod keys;
 mod moving;
 mod read;
@@ -15,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 pub(super) use self::deliveries::{deliveries, outgoing, webhook_secrets};
 pub(super) use self::endpoints::overrides;
+use self::errors::{is_refusal, unavailable};
 pub(super) use self::keys::keys;
 use self::read::{COLUMNS, job_of, ms};
 pub(super) use self::read::{Load, list, load};
@@ -95,29 +97,6 @@ impl SqlRows {
         let written = statement.execute(params);
         self.refused |= written.as_ref().is_err_and(is_refusal);
         written.map_err(unavailable)
-    }
-}
-
-/// A rule of the tables, such as that an id is there once.
-fn is_refusal(e: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode;
-    matches!(
-        e.sqlite_error_code(),
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
-    )
-}
-
-/// Errors of a running store. What cannot be read back stays the operator's to repair; everything
-/// else may pass.
-fn unavailable(e: rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode;
-    match e.sqlite_error_code() {
-        // Not SQLite's: a row is missing, or is not of the form that is read.
-        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Corrupt(e.to_string())
-        }
-        Some(ErrorCode::DiskFull) => StoreError::Unavailable(format!("{e} (the disk is full)")),
-        Some(_) => StoreError::Unavailable(e.to_string()),
     }
 }
 

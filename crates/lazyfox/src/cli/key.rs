@@ -1,4 +1,5 @@
-//! `lazyfox key`: API keys, in the store of a data directory or in a database, beside servers that may be running.
+//! `lazyfox key`: API keys, in the store of a data directory or in a database, beside servers that may be
+//! running.
 
 use std::path::Path;
 use std::process::ExitCode;

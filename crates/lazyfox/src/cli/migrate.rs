@@ -13,9 +13,10 @@ Examples:
   lazyfox migrate --check --database-url postgres://lazyfox@db/lazyfox
   lazyfox migrate --config lazyfox.toml
 
-A server makes the tables in an empty database by itself, and brings a data directory up to date when it
-starts. Tables that several servers share are changed by this command alone; servers of the earlier release go
-on meanwhile. --check changes nothing: the exit code is 0 where nothing is to be done, and else 1.";
+A server makes the tables in an empty database by itself, and brings a data directory up to date
+when it starts. Tables that several servers share are changed by this command alone; servers of
+the earlier release go on meanwhile. --check changes nothing: the exit code is 0 where nothing is
+to be done, and else 1.";
 
 /// Arguments of `lazyfox migrate`.
 #[derive(Debug, clap::Args)]

@@ -20,17 +20,19 @@ Examples:
   lazyfox export --data /var/lib/lazyfox everything.jsonl
   lazyfox export --database-url postgres://lazyfox@db/lazyfox everything.jsonl
 
-The server of a data directory has to be stopped before. Servers that share a database go on: the file says
-what was there at one moment. It holds inputs and outputs in the clear, and nobody else may read it; s3Config
-and webhook secrets in it are sealed, and the new server needs the same server.key to open them.";
+The server of a data directory has to be stopped before. Servers that share a database go on: the
+file says what was there at one moment. It holds inputs and outputs in the clear, and nobody else
+may read it; s3Config and webhook secrets in it are sealed, and the new server needs the same
+server.key to open them.";
 
 const IMPORT_HELP: &str = "\
 Examples:
   lazyfox import --database-url postgres://lazyfox@db/lazyfox everything.jsonl
   lazyfox import --data /var/lib/lazyfox-2 everything.jsonl
 
-The store has to be empty: import before a server is started on it. The file is checked before anything is
-written, what was written is read back and compared, and it counts all at once or not at all.";
+The store has to be empty: import before a server is started on it. The file is checked before
+anything is written, what was written is read back and compared, and it counts all at once or not
+at all.";
 
 /// Arguments of `lazyfox export`.
 #[derive(Debug, clap::Args)]

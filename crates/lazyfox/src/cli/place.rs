@@ -28,8 +28,8 @@ pub(super) struct Store {
         conflicts_with = "database_url"
     )]
     data: Option<PathBuf>,
-    /// The database of the servers, postgres://USER@HOST/DATABASE; wins over the configuration. Without it and
-    /// --data it is taken from LAZYFOX_DATABASE_URL
+    /// The database of the servers, postgres://USER@HOST/DATABASE; wins over the configuration. Without it
+    /// and --data it is taken from LAZYFOX_DATABASE_URL
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
 }

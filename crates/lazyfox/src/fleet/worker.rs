@@ -171,8 +171,8 @@ impl Worker {
         }
     }
 
-    /// Whether it can be counted on to ask for jobs. One that nobody here runs may be gone unless it does so at
-    /// this moment.
+    /// Whether it can be counted on to ask for jobs. One that nobody here runs may be gone unless it does
+    /// so at this moment.
     pub(super) fn asks(&self) -> bool {
         self.managed || self.open_polls > 0
     }

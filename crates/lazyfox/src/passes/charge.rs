@@ -9,8 +9,8 @@ use crate::charge;
 /// When the database is asked again after it did not answer.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
-/// Does so for as long as other servers may want to know. By the machine's clock and not by the server's: what
-/// is waited for is an end by the clock of another machine, which no change of the date here moves.
+/// Does so for as long as other servers may want to know. By the machine's clock and not by the server's:
+/// what is waited for is an end by the clock of another machine, which no change of the date here moves.
 pub async fn hold(app: Arc<App>) {
     loop {
         let asked_at = Instant::now();

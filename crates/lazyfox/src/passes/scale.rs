@@ -163,8 +163,8 @@ fn look<'a>(
     }
 }
 
-/// As the plan sees them: they exist, take no jobs that could be counted on, and say nothing about when the next
-/// worker is due.
+/// As the plan sees them: they exist, take no jobs that could be counted on, and say nothing about when the
+/// next worker is due.
 fn elsewhere(app: &App, endpoint: &EndpointId) -> Vec<Member> {
     let elsewhere = app.charge.elsewhere(endpoint).into_iter();
     let member = |it: Elsewhere| Member {
@@ -254,9 +254,9 @@ fn room(app: &App, settings: &Endpoint) -> Option<u32> {
     Some(u32::try_from(free / each).unwrap_or(u32::MAX))
 }
 
-/// Endpoints find too few free GPUs: an idle worker of another one, which has no use for it now, goes before its
-/// time, where that helps the first of them that can be helped. One that needs more than there are stands in
-/// nobody's way.
+/// Endpoints find too few free GPUs: an idle worker of another one, which has no use for it now, goes
+/// before its time, where that helps the first of them that can be helped. One that needs more than there
+/// are stands in nobody's way.
 fn make_room(app: &App, short: &[&Look<'_>], looks: &[Look<'_>]) {
     let used = app.fleet.gpus_used();
     let free = app.gpus.free(used.iter().map(String::as_str)).len();

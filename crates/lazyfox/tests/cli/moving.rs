@@ -147,7 +147,8 @@ fn all_goes_to_postgres_and_back_and_the_files_are_the_same() {
         assert_eq!(lines(&home.path().join(name)), text, "{name}");
     }
 
-    // A server goes on with it: the oldest that waits goes out first, and the new key is good for its secrets.
+    // A server goes on with it: the oldest that waits goes out first, and the new key is good for its
+    // secrets.
     let moved = home.path().join("moved");
     let key = home.path().join("lazyfox-data/server.key");
     fs::copy(key, moved.join("server.key")).expect("the key is there");

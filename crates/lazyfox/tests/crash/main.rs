@@ -22,7 +22,9 @@ mod moments;
 mod seed;
 
 mod adopted;
+mod crossed;
 mod environment;
+mod failures;
 mod guard;
 mod hangup;
 mod inherited;
@@ -31,4 +33,5 @@ mod leases;
 mod refusals;
 mod several;
 mod stop;
+mod team;
 mod webhooks;

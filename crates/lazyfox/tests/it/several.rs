@@ -1,7 +1,8 @@
 //! Several servers on one database: which of them starts the workers of an endpoint.
 //!
-//! `managed` starts processes that do nothing; the test speaks for them. Charges last for seconds of real time,
-//! so nothing here waits for one to end: it is moved to another server in the database, or given back.
+//! `managed` starts processes that do nothing; the test speaks for them. Charges last for seconds of real
+//! time, so nothing here waits for one to end: it is moved to another server in the database, or given
+//! back.
 
 use std::time::Instant;
 

@@ -1,7 +1,8 @@
 //! The statements behind charges. Times are the database's, which is the only clock that all servers have.
 
 /// $1 server, $2 endpoints, $3 whom it succeeds or NULL, $4 length of a charge, $5 how long something is free
-/// before it is anybody's, $6 machine, $7 URL, $8 version, $9 how long workers may go on without their server.
+/// before it is anybody's, $6 machine, $7 URL, $8 version, $9 how long workers may go on without their
+/// server.
 ///
 /// `steady`: a server that was silent past its time takes nothing with its first word. After a failure of the
 /// database everybody was, and each gets back what it had. `share`: how much it may take that is not yet
@@ -97,8 +98,8 @@ SELECT 'worker', w.endpoint, w.worker, w.server, s.machine, s.url, w.started_at
 FROM lazyfox.workers w JOIN lazyfox.servers s ON s.server = w.server
 WHERE w.endpoint = ANY($2::text[]) AND w.server <> $1";
 
-/// The charge's row is held until the worker is there: who takes the charge sees it. The clock is read after the
-/// row was waited for.
+/// The charge's row is held until the worker is there: who takes the charge sees it. The clock is read
+/// after the row was waited for.
 pub(super) const ENLIST: &str = "
 WITH held AS MATERIALIZED (
     SELECT 1 FROM lazyfox.charges

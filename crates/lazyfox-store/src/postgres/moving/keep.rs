@@ -33,9 +33,9 @@ struct Table {
 
 const JOBS: Table = Table {
     into: "jobs (endpoint, id, seq, status, low_priority, created_at, queued_at, expires_at, \
-           expiry_is_hard, awaited, retries, barred, deaths, worker, started_at, lease_until, begun, \
+       expiry_is_hard, awaited, retries, barred, deaths, worker, started_at, lease_until, begun, \
            ended_at, error, forget_at, deadline, has_secrets, has_output, execution_timeout, ttl, \
-           ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel, \
+       ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel, \
            poison_after, webhook, webhook_host, idempotency_key, fingerprint)",
     types: &[
         Type::TEXT,

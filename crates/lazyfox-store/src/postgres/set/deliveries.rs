@@ -13,8 +13,8 @@ use crate::{Due, Settlement};
 pub(in crate::postgres) struct Sent {
     /// As it was read; `None` when its job ended in this group.
     pub(in crate::postgres) kept: Option<DeliveryRow>,
-    /// As it is now. Of a new one, what is not known here (its size, its host, its count) is found out where it
-    /// is written.
+    /// As it is now. Of a new one, what is not known here (its size, its host, its count) is found out
+    /// where it is written.
     pub(in crate::postgres) row: DeliveryRow,
 }
 

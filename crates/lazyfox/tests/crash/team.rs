@@ -16,8 +16,8 @@ use crate::server::{Home, Server};
 const CLIENTS: u64 = 6;
 const WORKERS: u64 = 6;
 
-/// Nothing is forgotten while the test looks; a worker that vanished is noticed soon, and never so often that a
-/// job is given up.
+/// Nothing is forgotten while the test looks; a worker that vanished is noticed soon, and never so often
+/// that a job is given up.
 const CONFIG: &str = "
 [defaults]
 webhook.pause_s = 1
@@ -66,8 +66,8 @@ impl Team {
         self.homes.iter().map(Home::serve).collect()
     }
 
-    /// Lets clients and workers work through all servers while `happens` does what it does, and checks what they
-    /// saw. In the end all servers run.
+    /// Lets clients and workers work through all servers while `happens` does what it does, and checks what
+    /// they saw. In the end all servers run.
     pub(crate) fn under_load<'a>(
         &'a self,
         happens: impl FnOnce(&World, &mut Vec<Server<'a>>, &mut Dice),

@@ -1,0 +1,163 @@
+//! What is done for all endpoints at once: deadlines and forgetting.
+
+use lazyfox_core::id::{EndpointId, JobId};
+use lazyfox_core::job::Event;
+use lazyfox_core::time::Timestamp;
+use std::collections::BTreeMap;
+
+use super::PostgresStore;
+use super::connect::{Failure, failed};
+use super::group::Plan;
+use super::load::Needs;
+use super::row::{Id, column, endpoint_of, time, unsigned};
+use super::set::{Became, Over};
+use super::{connect, sql};
+use crate::Expired;
+use crate::engine::Result;
+
+/// Jobs that are looked at in one pruning: callers wait behind it, and the next one goes on.
+const LOOKED_MAX: usize = 1_000;
+
+impl PostgresStore {
+    async fn rows<T>(
+        &self,
+        sql: &str,
+        now: Timestamp,
+        limit: usize,
+        of: impl Fn(&tokio_postgres::Row) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = connect::again(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                let statement = client.prepare_cached(sql).await.map_err(failed)?;
+                client
+                    .query(&statement, &[&now.as_ms(), &limit])
+                    .await
+                    .map_err(failed)
+            })
+        });
+        let rows = rows.await.map_err(Failure::into_error)?;
+        rows.iter().map(of).collect()
+    }
+
+    pub(super) async fn expire_due(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        if let Some(next) = self.knowledge.nothing_due(now) {
+            return Ok(Expired {
+                changes: Vec::new(),
+                next,
+            });
+        }
+        let due = self.rows(sql::DUE, now, limit, |row| {
+            Ok((endpoint_of(column(row, 0)?)?, column::<Id>(row, 1)?.job()))
+        });
+        let mut endpoints: BTreeMap<EndpointId, Vec<(usize, JobId)>> = BTreeMap::new();
+        for (place, (endpoint, job)) in due.await?.into_iter().enumerate() {
+            endpoints.entry(endpoint).or_default().push((place, job));
+        }
+        let mut changes = Vec::new();
+        for (endpoint, jobs) in endpoints {
+            let needs = Needs {
+                jobs: jobs.iter().map(|(_, job)| Id::from(*job)).collect(),
+                ..Needs::default()
+            };
+            let on = endpoint.clone();
+            let expired = self.groups.call(&endpoint, Plan::of(needs), move |engine| {
+                let mut changes = Vec::new();
+                for &(place, job) in &jobs {
+                    let applied = engine.apply(&on, job, Event::Clock, None, now)?;
+                    changes.extend(applied.changed().map(|change| (place, change)));
+                }
+                Ok(changes)
+            });
+            changes.extend(expired.await?);
+        }
+        changes.sort_by_key(|(place, _)| *place);
+        Ok(Expired {
+            changes: changes.into_iter().map(|(_, change)| change).collect(),
+            next: self.next_deadline().await?,
+        })
+    }
+
+    async fn next_deadline(&self) -> Result<Timestamp> {
+        let next = connect::again(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                let statement = client
+                    .prepare_cached(sql::NEXT_DEADLINE)
+                    .await
+                    .map_err(failed)?;
+                let row = client.query_one(&statement, &[]).await.map_err(failed)?;
+                Ok(column::<Option<i64>>(&row, 0)?)
+            })
+        });
+        let next = next.await.map_err(Failure::into_error)?;
+        Ok(next.map_or(Timestamp::NEVER, time))
+    }
+
+    pub(super) async fn last_seq(&self, endpoint: &EndpointId) -> Result<u64> {
+        let on = endpoint.as_str();
+        let last = connect::again(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                let statement = client.prepare_cached(sql::LAST_SEQ).await.map_err(failed)?;
+                let row = client.query_one(&statement, &[&on]).await.map_err(failed)?;
+                Ok(unsigned(&row, 0)?)
+            })
+        });
+        last.await.map_err(Failure::into_error)
+    }
+
+    pub(super) async fn prune_over(&self, now: Timestamp, limit: usize) -> Result<usize> {
+        if self.knowledge.nothing_over(now) {
+            return Ok(0);
+        }
+        let (mut pruned, mut looked) = (0, 0);
+        while pruned < limit && looked < LOOKED_MAX {
+            let over = self.rows(sql::FORGETTABLE, now, limit - pruned, |row| {
+                let over = Over {
+                    id: column::<Id>(row, 1)?.job(),
+                    seq: unsigned(row, 2)?,
+                    has_webhook: column(row, 3)?,
+                    became: Became::Nothing,
+                };
+                Ok((endpoint_of(column(row, 0)?)?, over))
+            });
+            let mut endpoints: BTreeMap<EndpointId, Vec<Over>> = BTreeMap::new();
+            for (endpoint, over) in over.await? {
+                endpoints.entry(endpoint).or_default().push(over);
+            }
+            let mut handled = 0;
+            for (endpoint, over) in endpoints {
+                let (gone, seen) = self.prune_on(&endpoint, over, now).await?;
+                pruned += gone;
+                handled += seen;
+            }
+            // What is left is in the hands of another server.
+            if handled == 0 {
+                break;
+            }
+            looked += handled;
+        }
+        Ok(pruned)
+    }
+
+    /// How many were forgotten, and how many were looked at.
+    async fn prune_on(
+        &self,
+        endpoint: &EndpointId,
+        over: Vec<Over>,
+        now: Timestamp,
+    ) -> Result<(usize, usize)> {
+        let needs = Needs {
+            over,
+            over_by: now,
+            ..Needs::default()
+        };
+        let pruned = self.groups.call(endpoint, Plan::of(needs), move |engine| {
+            let seen = engine.rows.over.len();
+            Ok((engine.prune(now, seen)?, seen))
+        });
+        pruned.await
+    }
+}
