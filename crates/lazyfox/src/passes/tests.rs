@@ -304,3 +304,16 @@ async fn who_is_not_known_to_be_in_charge_starts_nothing() {
     scale::scale_once(&app, &provider).await.unwrap();
     assert_eq!(provider.started.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_worker_that_gives_way_to_another_server_is_no_failed_start() {
+    let app = App {
+        charge: InCharge::new(false),
+        ..app()
+    };
+    let id = submitted(&app, 1).await;
+    enlist(&app, "w1");
+    ends::end_once(&app, &mut ended("w1").into()).await.unwrap();
+    assert_eq!(status(&app, id).await, Status::InQueue);
+    assert_eq!(app.fleet.starts(&endpoint()), Default::default());
+}
