@@ -29,6 +29,8 @@ pub struct Options {
     pub durable: bool,
     /// How many connections there may be at a time. Default 200: many tests share a cluster.
     pub max_connections: u16,
+    /// Where the directory of the cluster is made, and so on which disk. Default: among temporary files.
+    pub within: Option<PathBuf>,
     /// Further settings for `postgresql.conf`. They come last and therefore count.
     pub settings: Vec<(String, String)>,
     /// Whether all of loopback has to use TLS, see [`Postgres::ca_pem`].
@@ -42,6 +44,7 @@ impl Default for Options {
         Self {
             durable: false,
             max_connections: 200,
+            within: None,
             settings: Vec::new(),
             tls: false,
             password: None,
@@ -89,9 +92,10 @@ impl Postgres {
     fn try_start(options: Options) -> Result<Self> {
         let programs = programs::find()?;
         let account = programs::account()?;
+        let within = options.within.clone();
         let home = tempfile::Builder::new()
             .prefix("lazyfox-postgres-")
-            .tempdir()
+            .tempdir_in(within.unwrap_or_else(std::env::temp_dir))
             .context("cannot make a directory")?;
         give(home.path(), account)?;
         let port = Port::reserve().context("no port is free")?;

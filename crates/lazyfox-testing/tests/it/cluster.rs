@@ -1,6 +1,8 @@
 //! A cluster does what a real server does, because it is one.
 
+use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
@@ -67,9 +69,13 @@ fn settings_are_those_that_were_asked_for() {
     assert_eq!(fast.psql("postgres", "SHOW synchronous_commit"), "on");
     assert_eq!(fast.psql("postgres", "SHOW server_encoding"), "UTF8");
 
+    let within = tempfile::tempdir().unwrap();
+    // The server may run as another account, which has to get there.
+    fs::set_permissions(within.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let durable = Postgres::start(Options {
         durable: true,
         max_connections: 33,
+        within: Some(within.path().to_owned()),
         settings: vec![
             ("search_path".into(), "foxes, \"it's\"".into()),
             ("password_encryption".into(), "md5".into()),
@@ -81,6 +87,7 @@ fn settings_are_those_that_were_asked_for() {
     assert_eq!(durable.psql(&url, "SHOW full_page_writes"), "on");
     assert_eq!(durable.psql(&url, "SHOW synchronous_commit"), "on");
     assert_eq!(durable.psql(&url, "SHOW max_connections"), "33");
+    assert_eq!(durable.directory().parent(), Some(within.path()));
     assert_eq!(durable.psql(&url, "SHOW search_path"), "foxes, \"it's\"");
     assert_eq!(durable.psql(&url, "SHOW password_encryption"), "md5");
 }
