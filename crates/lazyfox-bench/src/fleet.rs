@@ -13,8 +13,9 @@ use tokio::time::{Instant, interval_at, sleep, sleep_until};
 
 use crate::http::Connection;
 use crate::job::ENDPOINT;
+use crate::meter::Meter;
 use crate::report::table;
-use crate::server::{Meter, Server, Site};
+use crate::server::{Server, Site};
 
 /// Connections of a worker: for its polls, for what it shall stop, and for its heartbeats.
 const CONNECTIONS: u64 = 3;

@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::http::{Connection, read_id};
 use crate::job::{ENDPOINT, done, take};
+use crate::meter::{Meter, Postmaster};
 use crate::report::{Summary, Times};
-use crate::server::{Meter, Server, Site};
+use crate::server::{Server, Site};
 
 /// The calls of one life, in order.
 pub(crate) const CALLS: [&str; 4] = ["run", "take", "done", "status"];
@@ -30,6 +31,7 @@ pub(crate) struct Round {
     pub(crate) per_second: f64,
     pub(crate) calls: [Summary; CALLS.len()],
     pub(crate) server_cpu_us: f64,
+    pub(crate) postgres_cpu_us: f64,
     pub(crate) own_cpu_us: f64,
     /// The measured time, which begins after the warm-up.
     pub(crate) time: Range<Instant>,
@@ -50,17 +52,17 @@ pub(crate) enum Left {
     Jobs(AtomicU64),
 }
 
-/// Measures each store so many times. The stores take turns, so that a busy neighbour disturbs all
-/// of them alike; what comes back has their order.
-pub(crate) async fn in_turn<T>(
-    stores: &[String],
+/// Measures each of these, such as stores, so many times. They take turns, so that a busy neighbour
+/// disturbs all of them alike; what comes back has their order.
+pub(crate) async fn in_turn<S, T>(
+    subjects: &[S],
     rounds: u16,
-    mut round: impl AsyncFnMut(&str, u16) -> Result<T>,
+    mut round: impl AsyncFnMut(&S, u16) -> Result<T>,
 ) -> Result<Vec<Vec<T>>> {
-    let mut figures: Vec<Vec<T>> = stores.iter().map(|_| Vec::new()).collect();
+    let mut figures: Vec<Vec<T>> = subjects.iter().map(|_| Vec::new()).collect();
     for number in 1..=rounds {
-        for (store, figures) in stores.iter().zip(&mut figures) {
-            figures.push(round(store, number).await?);
+        for (subject, figures) in subjects.iter().zip(&mut figures) {
+            figures.push(round(subject, number).await?);
         }
     }
     Ok(figures)
@@ -74,18 +76,30 @@ pub(crate) async fn round(
     length: Duration,
     body: &Arc<[u8]>,
 ) -> Result<Round> {
-    let server = site.start_fresh(store, &[ENDPOINT.to_owned()]).await?;
-    let lanes = open(&server, connections).await?;
+    let servers = [site.start_fresh(store, &[ENDPOINT.to_owned()]).await?];
+    let round = round_on(&servers, None, connections, length, body).await?;
+    Server::kill_all(servers.into()).await?;
+    Ok(round)
+}
+
+/// The same on servers that are there, over one PostgreSQL if there are several.
+pub(crate) async fn round_on(
+    servers: &[Server],
+    postmaster: Option<Postmaster>,
+    connections: u16,
+    length: Duration,
+    body: &Arc<[u8]>,
+) -> Result<Round> {
+    let lanes = open(servers, connections).await?;
     let mut lanes = warm_up(lanes, body).await?;
     let mut ended = 0;
     for lane in &mut lanes {
         ended += lane.lives();
         lane.times.iter_mut().for_each(Times::clear);
     }
-    let meter = Meter::start(&server)?;
+    let meter = Meter::start_over(servers, postmaster)?;
     let lanes = drive(lanes, body, Extent::For(length)).await?;
     let spent = meter.read()?;
-    server.kill().await?;
 
     let mut times: [Times; CALLS.len()] = std::array::from_fn(|_| Times::default());
     for mut lane in lanes {
@@ -99,25 +113,32 @@ pub(crate) async fn round(
         per_second: lives / spent.seconds(),
         calls: times.map(Times::summary),
         server_cpu_us: spent.server_cpu_s * 1e6 / lives,
+        postgres_cpu_us: spent.postgres_cpu_s * 1e6 / lives,
         own_cpu_us: spent.own_cpu_s * 1e6 / lives,
         time: spent.time,
         ended: ended + measured,
     })
 }
 
-/// Opens the connections.
-pub(crate) async fn open(server: &Server, connections: u16) -> Result<Vec<Lane>> {
-    let mut lanes = Vec::new();
-    for number in 0..connections {
-        lanes.push(Lane {
-            http: Connection::open(server.address).await?,
+/// Opens the connections: each lane has one to every server, and uses one of them at a time.
+pub(crate) async fn open(servers: &[Server], lanes: u16) -> Result<Vec<Lane>> {
+    let mut opened = Vec::new();
+    for number in 0..lanes {
+        let mut connections = Vec::new();
+        for server in servers {
+            connections.push(Connection::open(server.address).await?);
+        }
+        opened.push(Lane {
+            connections,
+            first: usize::from(number),
             worker: format!("w{number}"),
             submitted: String::new(),
             taken: String::new(),
             times: std::array::from_fn(|_| Times::default()),
+            counter: None,
         });
     }
-    Ok(lanes)
+    Ok(opened)
 }
 
 /// Lets all lanes live jobs for a moment, because the first ones are slower.
@@ -171,16 +192,24 @@ impl Left {
     }
 }
 
-/// One connection: a client and a worker in one.
+/// A client and a worker in one. Where there are several servers, the calls of a life go to one
+/// after the other, and of two servers each is the first for half of the lanes.
 pub(crate) struct Lane {
-    http: Connection,
+    connections: Vec<Connection>,
+    first: usize,
     worker: String,
     submitted: String,
     taken: String,
     times: [Times; CALLS.len()],
+    counter: Option<Arc<AtomicU64>>,
 }
 
 impl Lane {
+    /// Counts lives here from now on, instead of keeping the times of all calls.
+    pub(crate) fn count_in(&mut self, counter: &Arc<AtomicU64>) {
+        self.counter = Some(Arc::clone(counter));
+    }
+
     /// Jobs lived so far.
     fn lives(&self) -> usize {
         self.times[0].count()
@@ -190,28 +219,38 @@ impl Lane {
     /// always one: every lane has put one in before it takes one out.
     async fn live(&mut self, body: &[u8]) -> Result<()> {
         let Self {
-            http,
+            connections,
+            first,
             worker,
             submitted,
             taken,
             times,
+            counter,
         } = self;
+        let servers = connections.len();
+        let server = |call: usize| (*first + call) % servers;
         let mut clock = Instant::now();
         let mut lap = |call: usize| {
             let now = Instant::now();
             times[call].add(now - clock);
             clock = now;
         };
+        let http = &mut connections[server(0)];
         http.post(format_args!("/v2/{ENDPOINT}/run"), body);
         read_id(http.expect_ok().await?, submitted)?;
         lap(0);
-        take(http, worker, taken).await?;
+        take(&mut connections[server(1)], worker, taken).await?;
         lap(1);
-        done(http, worker, taken).await?;
+        done(&mut connections[server(2)], worker, taken).await?;
         lap(2);
+        let http = &mut connections[server(3)];
         http.get(format_args!("/v2/{ENDPOINT}/status/{submitted}"));
         http.expect_ok().await?;
         lap(3);
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+            times.iter_mut().for_each(Times::clear);
+        }
         Ok(())
     }
 }

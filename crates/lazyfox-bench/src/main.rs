@@ -6,18 +6,23 @@
 
 mod backlog;
 mod cold_start;
+mod database;
 mod fleet;
 mod http;
 mod idle;
 mod job;
 mod lanes;
 mod lives;
+mod meter;
 mod paced;
 mod prefetch;
+mod queues;
 mod receiver;
 mod report;
+mod rows;
 mod sdk;
 mod server;
+mod several;
 mod single_caller;
 mod wake;
 mod webhooks;
@@ -70,6 +75,14 @@ enum Command {
     /// durable submit costs a single caller beside one fdatasync on the same disk.
     Lives(lives::LivesArgs),
 
+    /// Whole job lives per second: one server on SQLite, one over PostgreSQL, two over the same
+    ///
+    /// As in `lives`. With two servers the calls of a life go to one and the other in turn: run on
+    /// the first, job-take on the second, job-done on the first, status on the second; half of the
+    /// connections begin with the second. Every round has a fresh database. The CPU of PostgreSQL
+    /// is that of all its processes, where it runs on this machine.
+    Several(several::SeveralArgs),
+
     /// A long queue: submit rate, memory, time to restart after SIGKILL, cost of a take
     ///
     /// Fills the queue over 64 connections, kills the server, starts it again on the same data and
@@ -78,6 +91,10 @@ enum Command {
     Backlog(backlog::BacklogArgs),
 
     /// What a server costs that has nothing to do: CPU and memory
+    ///
+    /// With `--database` it keeps its jobs in a PostgreSQL, and what it asks of that is counted:
+    /// statements by pg_stat_statements, where PostgreSQL has it, and transactions by its own
+    /// count, in which those of autovacuum are.
     Idle(idle::IdleArgs),
 
     /// How soon a parked worker gets a new job
@@ -86,7 +103,25 @@ enum Command {
     /// each job, both on this side of the wire: from sending the submit to the worker's answer
     /// (with the commit in it), and from the submit's answer to the worker's answer (what waking
     /// costs after the commit; 0 where the worker was first).
+    ///
+    /// With `--servers 2` two servers share a PostgreSQL. Jobs are submitted to one, and the polls
+    /// are parked at the same one and at the other in turn.
     Wake(wake::WakeArgs),
+
+    /// What becomes of the tables of PostgreSQL under full load: rows, dead rows, sizes
+    ///
+    /// One server lives jobs as in `lives`, and forgets them after `--retention`. Every 10 s the
+    /// tables are looked at. Dead rows and sizes should level off after the first retention time;
+    /// with `--pin-xmin` they cannot, because a transaction of somebody else stays open all the
+    /// time.
+    Rows(rows::RowsArgs),
+
+    /// Jobs per second from end to end, beside other queues on the same PostgreSQL
+    ///
+    /// Callers submit a job each, wait until it is done, and submit the next one. Other queues are
+    /// measured by a script that prints a line of JSON for each run (`peers/README.md`); it and our
+    /// own figures take turns. Ours are over HTTP: `runsync`, and workers with a connection each.
+    Queues(queues::QueuesArgs),
 
     /// Webhooks: deliveries per second, what they cost the jobs, how late they come
     ///
@@ -199,9 +234,12 @@ async fn measure(cli: Cli) -> Result<()> {
     println!("{}", report::machine(&site.folder));
     match cli.command {
         Command::Lives(args) => lives::measure(&site, &args).await,
+        Command::Several(args) => several::measure(&site, &args).await,
         Command::Backlog(args) => backlog::measure(&site, &args).await,
         Command::Idle(args) => idle::measure(&site, &args).await,
         Command::Wake(args) => wake::measure(&site, &args).await,
+        Command::Rows(args) => rows::measure(&site, &args).await,
+        Command::Queues(args) => queues::measure(&site, &args).await,
         Command::Webhooks(args) => webhooks::measure(&site, &args).await,
         Command::ColdStart(args) => cold_start::measure(&site, &args).await,
         Command::Prefetch(args) => prefetch::measure(&site, &args).await,

@@ -70,18 +70,28 @@ pub(crate) struct Played {
 
 /// Submits jobs with this body at the pace, and has all of them taken and reported.
 pub(crate) async fn play(server: &Server, pace: &Pace, body: Arc<[u8]>) -> Result<Played> {
+    play_between(server, server, pace, body).await
+}
+
+/// The same with workers that wait at another server.
+pub(crate) async fn play_between(
+    clients_at: &Server,
+    workers_at: &Server,
+    pace: &Pace,
+    body: Arc<[u8]>,
+) -> Result<Played> {
     let (report, mut reports) = mpsc::unbounded_channel();
     // Dropped at the end, which stops them in their polls.
     let mut workers = JoinSet::new();
     for number in 0..pace.workers {
-        let http = Connection::open(server.address).await?;
+        let http = Connection::open(workers_at.address).await?;
         workers.spawn(work(http, format!("w{number}"), report.clone()));
     }
     drop(report);
     sleep(SETTLE).await;
     let limit = Duration::from_secs(pace.seconds.into()) + GRACE;
     let submitted = tokio::select! {
-        submitted = timeout(limit, submit(server, pace, body)) => {
+        submitted = timeout(limit, submit(clients_at, pace, body)) => {
             submitted.context("submitting takes too long")??
         }
         Some(ended) = workers.join_next() => {
@@ -154,6 +164,18 @@ async fn submit(server: &Server, pace: &Pace, body: Arc<[u8]>) -> Result<Vec<Sub
         submitted.append(&mut result.context("a submitter panicked")??);
     }
     Ok(submitted)
+}
+
+impl Played {
+    /// Adds the times from each submit to the answer of its worker's poll.
+    pub(crate) fn add_wakes(&self, delays: &mut Delays) -> Result<()> {
+        for job in &self.submitted {
+            let handled = self.handled.get(&job.id);
+            let handled = handled.with_context(|| format!("job {} was not taken", job.id))?;
+            delays.add(job.sent, job.answered, handled.taken);
+        }
+        Ok(())
+    }
 }
 
 /// Times from a call to what follows from it on another connection.

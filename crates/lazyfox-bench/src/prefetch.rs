@@ -13,9 +13,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::http::{Connection, read_id};
 use crate::job::{ENDPOINT, submit_body};
+use crate::meter::{Meter, Spent};
 use crate::report::{p50_p95, table, thousands};
 use crate::sdk::{Kind, now_s, number};
-use crate::server::{Meter, Server, Site, Spent};
+use crate::server::{Server, Site};
 
 const INPUT_BYTES: usize = 200;
 const CONNECTIONS: usize = 16;

@@ -103,6 +103,15 @@ pub(crate) fn spread(figures: impl Iterator<Item = f64> + Clone) -> String {
     )
 }
 
+/// The median of CPU times; nothing where they are not known.
+pub(crate) fn cpu(figures: impl IntoIterator<Item = f64>) -> String {
+    let figure = median(figures);
+    if figure.is_nan() {
+        return String::new();
+    }
+    format!("{figure:.1}")
+}
+
 /// A Markdown table.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!(
@@ -184,6 +193,8 @@ mod tests {
         assert!(median([]).is_nan());
         assert_eq!(p50_p95((1..=101).rev().map(f64::from)), "51 / 96");
         assert!(percentile([], 0.5).is_nan());
+        assert_eq!(cpu([2.0, f64::NAN, 1.0]), "2.0");
+        assert_eq!(cpu([f64::NAN]), "");
         let mut times = Times::default();
         for us in (1..=101).rev() {
             times.add(Duration::from_micros(us));

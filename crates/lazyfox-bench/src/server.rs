@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
+use crate::meter::cpu_s;
 use crate::report::megabytes;
 
 /// How long a server may take to say that it listens, with any backlog.
@@ -29,12 +29,14 @@ shutdown_s = 1
 abandoned_s = 1
 "#;
 
+/// What servers over one database are told besides: one key, to read each other's secrets.
+const SHARED_SETTINGS: &str = "key_file = \"../server.key\"\n";
+
+/// Where a server looks for the URL of its database.
+const DATABASE_URL: &str = "LAZYFOX_DATABASE_URL";
+
 /// How long a server may take to end its workers and itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Unit of the CPU times in /proc: Linux shows them to users in hundredths of a second on every
-/// architecture, whatever its timer does.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How much of a log is shown when the server will not start.
 const LOG_TAIL_LINES: usize = 20;
@@ -69,34 +71,54 @@ impl Site {
     /// Starts a server on an empty data directory. Its endpoints have no command: the workers are
     /// external, which is this tool.
     pub(crate) async fn start_fresh(&self, store: &str, endpoints: &[String]) -> Result<Server> {
-        let tables = endpoints.iter().map(|name| format!("[endpoints.{name}]\n"));
-        self.start_with(store, &tables.collect::<String>()).await
+        self.start_with(store, &tables(endpoints)).await
     }
 
     /// The same with these tables of endpoints.
     pub(crate) async fn start_with(&self, store: &str, endpoints: &str) -> Result<Server> {
-        let data = self.data();
-        if data.exists() {
-            fs::remove_dir_all(&data).context("cannot clear the data directory")?;
-        }
-        fs::create_dir(&data).context("cannot create the data directory")?;
-        fs::write(self.config(), format!("{SETTINGS}{endpoints}"))
-            .context("cannot write the configuration")?;
+        self.home().furnish("", endpoints)?;
         self.start(store).await
     }
 
     /// Starts a server on the data that is there.
     pub(crate) async fn start(&self, store: &str) -> Result<Server> {
-        let log_path = self.log();
+        self.serve(&self.home(), Kept::Store(store)).await
+    }
+
+    /// Starts so many servers over one database, each with a directory of its own.
+    pub(crate) async fn start_over(
+        &self,
+        database_url: &str,
+        servers: usize,
+        endpoints: &str,
+    ) -> Result<Vec<Server>> {
+        let mut started = Vec::new();
+        for number in 1..=servers {
+            let home = Home(self.folder.join(format!("server-{number}")));
+            fs::create_dir_all(&home.0).context("cannot create the folder of a server")?;
+            home.furnish(SHARED_SETTINGS, endpoints)?;
+            started.push(self.serve(&home, Kept::Database(database_url)).await?);
+        }
+        Ok(started)
+    }
+
+    async fn serve(&self, home: &Home, kept: Kept<'_>) -> Result<Server> {
+        let log_path = home.log();
         let log = fs::File::create(&log_path).context("cannot create the server's log")?;
         let started = Instant::now();
-        let mut child = Command::new(&self.lazyfox)
+        let mut command = Command::new(&self.lazyfox);
+        command
             .arg("serve")
             .arg("--config")
-            .arg(self.config())
+            .arg(home.config())
             .args(["--listen", "127.0.0.1:0", "--data"])
-            .arg(self.data())
-            .args(["--store", store])
+            .arg(home.data());
+        match kept {
+            Kept::Store(store) => command.args(["--store", store]).env_remove(DATABASE_URL),
+            // Not as an argument, which everybody on this machine could read.
+            Kept::Database(url) => command.env(DATABASE_URL, url),
+        };
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -118,22 +140,28 @@ impl Site {
         })
     }
 
-    fn config(&self) -> PathBuf {
-        self.folder.join("lazyfox.toml")
+    /// Of the one server that most measurements have.
+    fn home(&self) -> Home {
+        Home(self.folder.clone())
     }
 
-    fn data(&self) -> PathBuf {
-        self.folder.join("data")
-    }
-
-    /// The log of the server, with the output of its workers.
+    /// The log of the one server, with the output of its workers.
     pub(crate) fn log(&self) -> PathBuf {
-        self.folder.join("server.log")
+        self.home().log()
+    }
+
+    /// A place beside the server's program, for what is worth keeping from run to run.
+    pub(crate) fn beside(&self, name: &str) -> Result<PathBuf> {
+        let folder = self
+            .lazyfox
+            .parent()
+            .context("the server lies in no folder")?;
+        Ok(folder.join(name))
     }
 
     /// Bytes of all files of the store.
     pub(crate) fn data_bytes(&self) -> Result<u64> {
-        folder_bytes(&self.data())
+        folder_bytes(&self.home().data())
     }
 }
 
@@ -147,6 +175,55 @@ impl Drop for Site {
             std::thread::sleep(Duration::from_millis(50));
         }
         eprintln!("left behind: {}", self.folder.display());
+    }
+}
+
+/// What an endpoint of simulated workers is told: they take one job at a time, while the SDK whose
+/// name they use would take many at once.
+const ONE_AT_A_TIME: &str = "prefetch = \"off\"\n";
+
+/// Tables of endpoints without a command.
+pub(crate) fn tables(endpoints: &[String]) -> String {
+    let tables = endpoints
+        .iter()
+        .map(|name| format!("[endpoints.{name}]\n{ONE_AT_A_TIME}"));
+    tables.collect()
+}
+
+/// Where a server keeps its jobs.
+#[derive(Clone, Copy)]
+enum Kept<'a> {
+    /// In memory or in its directory, by the kind of store.
+    Store(&'a str),
+    /// In the database with this URL.
+    Database(&'a str),
+}
+
+/// The folder of one server: its configuration, its data, its log.
+struct Home(PathBuf);
+
+impl Home {
+    /// Writes the configuration and clears the data.
+    fn furnish(&self, settings: &str, endpoints: &str) -> Result<()> {
+        let data = self.data();
+        if data.exists() {
+            fs::remove_dir_all(&data).context("cannot clear the data directory")?;
+        }
+        fs::create_dir(&data).context("cannot create the data directory")?;
+        fs::write(self.config(), format!("{SETTINGS}{settings}{endpoints}"))
+            .context("cannot write the configuration")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.join("lazyfox.toml")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("server.log")
     }
 }
 
@@ -181,51 +258,18 @@ impl fmt::Display for Memory {
     }
 }
 
-/// Takes the CPU time of a server and of this tool from one moment to another.
-pub(crate) struct Meter<'a> {
-    server: &'a Server,
-    server_cpu_s: f64,
-    own_cpu_s: f64,
-    began: Instant,
-}
-
-/// What a [`Meter`] has read.
-pub(crate) struct Spent {
-    pub(crate) server_cpu_s: f64,
-    pub(crate) own_cpu_s: f64,
-    pub(crate) time: Range<Instant>,
-}
-
-impl<'a> Meter<'a> {
-    pub(crate) fn start(server: &'a Server) -> Result<Self> {
-        Ok(Self {
-            server,
-            server_cpu_s: server.cpu_s()?,
-            own_cpu_s: cpu_s("self")?,
-            began: Instant::now(),
-        })
-    }
-
-    pub(crate) fn read(&self) -> Result<Spent> {
-        let ended = Instant::now();
-        Ok(Spent {
-            server_cpu_s: self.server.cpu_s()? - self.server_cpu_s,
-            own_cpu_s: cpu_s("self")? - self.own_cpu_s,
-            time: self.began..ended,
-        })
-    }
-}
-
-impl Spent {
-    pub(crate) fn seconds(&self) -> f64 {
-        (self.time.end - self.time.start).as_secs_f64()
-    }
-}
-
 impl Server {
     /// SIGKILL: no chance to tidy up.
     pub(crate) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("cannot kill the server")
+    }
+
+    /// SIGKILL for all of them.
+    pub(crate) async fn kill_all(servers: Vec<Self>) -> Result<()> {
+        for server in servers {
+            server.kill().await?;
+        }
+        Ok(())
     }
 
     /// SIGTERM: its workers end with it.
@@ -289,20 +333,6 @@ impl Drop for Server {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-fn cpu_s(pid: &str) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server has ended")?;
-    // The name in the second field may hold blanks and parentheses, so count from its end.
-    let (_, rest) = stat
-        .rsplit_once(')')
-        .context("/proc/…/stat has another form")?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    let (user, system) = ticks()
-        .zip(ticks())
-        .context("/proc/…/stat has another form")?;
-    Ok((user + system) / TICKS_PER_SECOND)
 }
 
 async fn ready(stdout: ChildStdout) -> Result<SocketAddr> {

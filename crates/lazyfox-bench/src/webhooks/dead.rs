@@ -1,5 +1,6 @@
 //! What memory a server needs for webhooks to a receiver that is not there.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use tokio::time::{Instant, sleep};
 use super::WebhooksArgs;
 use crate::job::ENDPOINT;
 use crate::lanes::{Extent, drive, open};
+use crate::meter::Meter;
 use crate::receiver::DeadPort;
 use crate::report::{megabytes, table, thousands};
-use crate::server::{Memory, Meter, Server, Site};
+use crate::server::{Memory, Server, Site};
 
 /// First tries need a moment; the second ones begin 10 s after the first, and are not waited for.
 const SETTLE_MIN: Duration = Duration::from_secs(3);
@@ -79,7 +81,7 @@ fn print(store: &str, jobs: f64, plain: &Run, hooked: &Run) {
 
 async fn run(site: &Site, store: &str, args: &WebhooksArgs, body: &Arc<[u8]>) -> Result<Run> {
     let server = site.start_fresh(store, &[ENDPOINT.to_owned()]).await?;
-    let lanes = open(&server, args.connections).await?;
+    let lanes = open(slice::from_ref(&server), args.connections).await?;
     // As many jobs before: connections, caches and the allocator grow once.
     let lanes = drive(lanes, &args.plain_body(), Extent::Jobs(args.dead)).await?;
     let before = server.memory()?;

@@ -1,13 +1,16 @@
 //! With how many deliveries per second a backlog drains.
 
+use std::slice;
+
 use anyhow::{Context as _, Result};
 
 use super::WebhooksArgs;
 use crate::job::ENDPOINT;
 use crate::lanes::{Extent, drive, in_turn, open, warm_up};
+use crate::meter::{Meter, Spent};
 use crate::receiver::{Deliveries, Receiver};
 use crate::report::{median, spread, table, thousands};
-use crate::server::{Meter, Site, Spent};
+use crate::server::Site;
 
 /// A shorter backlog is gone before its rate can be told.
 const BACKLOG_MIN: usize = 1_000;
@@ -97,7 +100,7 @@ fn row(store: &str, rounds: &[Round]) -> Vec<String> {
 async fn round(site: &Site, store: &str, args: &WebhooksArgs) -> Result<Round> {
     let receiver = Receiver::start().await?;
     let server = site.start_fresh(store, &[ENDPOINT.to_owned()]).await?;
-    let lanes = open(&server, args.connections).await?;
+    let lanes = open(slice::from_ref(&server), args.connections).await?;
     let lanes = warm_up(lanes, &args.plain_body()).await?;
     let load = Meter::start(&server)?;
     let lanes = drive(lanes, &args.body(&receiver.url), Extent::Jobs(args.jobs)).await?;
