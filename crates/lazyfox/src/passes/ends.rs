@@ -90,8 +90,8 @@ async fn note(app: &App, end: &Ended) -> Result<Option<String>, StoreError> {
     );
     app.logs
         .ended(&end.endpoint, &end.worker, &end.exit.to_string());
-    // What this server ends because it is being stopped itself, or because another one starts the workers now, is
-    // no failure.
+    // What this server ends because it is being stopped itself, or because another one starts the
+    // workers now, is no failure.
     let starts = !app.is_closing() && app.charge.term(&end.endpoint).is_some();
     let Some(left) = left.filter(|it| it.never_asked && starts) else {
         return Ok(None);
