@@ -1,8 +1,8 @@
-//! What the tests and benchmarks of Lazyfox run against: a real PostgreSQL of their own, and a network that
-//! breaks when it is told to.
+//! What the tests and benchmarks of Lazyfox run against: a real PostgreSQL of their own, and a
+//! network that breaks when it is told to.
 //!
-//! Nothing here is part of a release. What cannot be set up is a panic that says why: there is nobody who
-//! could go on without it.
+//! Nothing here is part of a release. What cannot be set up is a panic that says why: there is
+//! nobody who could go on without it.
 //!
 //! ```ignore
 //! let postgres = lazyfox_testing::shared();

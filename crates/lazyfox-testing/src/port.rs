@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// A server that is stopped and started again has to find its port free. So a socket is bound to it all the
-/// time, which never listens: the kernel gives the port to nobody who asks for any, and refuses
-/// connections, while who names the port and allows address reuse, as servers do, may listen there.
+/// A server that is stopped and started again has to find its port free. So a socket is bound to it
+/// all the time, which never listens: the kernel gives the port to nobody who asks for any, and
+/// refuses connections, while who names the port and allows address reuse, as servers do, may
+/// listen there.
 pub(crate) struct Port {
     address: SocketAddr,
     _held: TcpSocket,

@@ -24,8 +24,8 @@ mod settings;
 /// What is special about a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether a commit is on the disk when it is answered. Without, which is the default and much faster,
-    /// commits outlive the server in any case, but not the machine.
+    /// Whether a commit is on the disk when it is answered. Without, which is the default and much
+    /// faster, commits outlive the server in any case, but not the machine.
     pub durable: bool,
     /// How many connections there may be at a time. Default 200: many tests share a cluster.
     pub max_connections: u16,
@@ -64,7 +64,8 @@ pub enum Mode {
 /// A running PostgreSQL in a temporary directory, on a port of 127.0.0.1 that it keeps. The user is
 /// `postgres` and may do anything.
 ///
-/// It is gone when this is dropped, and also when the test process ends in any other way. All calls block.
+/// It is gone when this is dropped, and also when the test process ends in any other way. All calls
+/// block.
 pub struct Postgres {
     options: Options,
     programs: PathBuf,
@@ -76,7 +77,8 @@ pub struct Postgres {
     home: TempDir,
 }
 
-/// The cluster with default options that all tests of this process share, each with a database of its own.
+/// The cluster with default options that all tests of this process share, each with a database of
+/// its own.
 pub fn shared() -> &'static Postgres {
     static SHARED: OnceLock<Postgres> = OnceLock::new();
     SHARED.get_or_init(|| Postgres::start(Options::default()))
@@ -143,8 +145,8 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// The URL of the database `postgres`, which is there from the start. For a database of one's own
-    /// there is [`Postgres::database`].
+    /// The URL of the database `postgres`, which is there from the start. For a database of one's
+    /// own there is [`Postgres::database`].
     #[must_use]
     pub fn url(&self) -> String {
         self.url_of("postgres")
@@ -238,8 +240,8 @@ impl Postgres {
         self.start_again();
     }
 
-    /// What `psql` answers to a statement: rows as lines, fields with `|` between them. The database is a
-    /// name, or the URL that [`Postgres::database`] gave.
+    /// What `psql` answers to a statement: rows as lines, fields with `|` between them. The
+    /// database is a name, or the URL that [`Postgres::database`] gave.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         must("ask psql", self.try_psql(database, sql))
     }

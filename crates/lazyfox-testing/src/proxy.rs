@@ -36,8 +36,9 @@ enum Order {
 /// An order, and whom to tell when it is carried out.
 type Message = (Order, SyncSender<Result<()>>);
 
-/// A proxy in front of a server. It has a thread and a clock of its own, so that it works on while a test
-/// blocks, and while the clock of a test stands still. Each order is carried out when its call returns.
+/// A proxy in front of a server. It has a thread and a clock of its own, so that it works on while
+/// a test blocks, and while the clock of a test stands still. Each order is carried out when its
+/// call returns.
 ///
 /// It ends, and its connections with it, when it is dropped.
 pub struct Proxy {

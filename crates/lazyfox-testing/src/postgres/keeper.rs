@@ -1,7 +1,7 @@
 //! The process that keeps the server while the test lives, and ends it when the test does.
 //!
-//! A test that is killed runs no destructors, and statics are never dropped. So a shell stands between the
-//! test and the server, in a process group of its own, and reads orders from a pipe.
+//! A test that is killed runs no destructors, and statics are never dropped. So a shell stands
+//! between the test and the server, in a process group of its own, and reads orders from a pipe.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -16,8 +16,8 @@ pub(super) fn settings(options: &Options, port: u16, home: &Path) -> String {
         ("password_encryption", "scram-sha-256".to_owned()),
     ];
     if !options.durable {
-        // What the kernel was given outlives the server, so that a server that is killed loses nothing.
-        // Commits are still waited for: `synchronous_commit = off` would lose some.
+        // What the kernel was given outlives the server, so that a server that is killed loses
+        // nothing. Commits are still waited for: `synchronous_commit = off` would lose some.
         lines.push(("fsync", "off".to_owned()));
         lines.push(("full_page_writes", "off".to_owned()));
     }
@@ -38,7 +38,8 @@ pub(super) fn settings(options: &Options, port: u16, home: &Path) -> String {
     text
 }
 
-/// Who may connect: all over loopback, and this machine's `psql` by the socket, where nobody else gets to.
+/// Who may connect: all over loopback, and this machine's `psql` by the socket, where nobody else
+/// gets to.
 pub(super) fn access(options: &Options) -> String {
     let kind = if options.tls { "hostssl" } else { "host" };
     let method = match options.password {

@@ -13,7 +13,8 @@ use super::Traffic;
 
 /// Longest piece that is forwarded at once, in bytes.
 const PIECE: usize = 16 * 1024;
-/// How many pieces may be on the way: enough for a delay to be one, and not a limit of what gets through.
+/// How many pieces may be on the way: enough for a delay to be one, and not a limit of what gets
+/// through.
 const PIECES_ON_THE_WAY: usize = 1024;
 
 /// Forwards both directions until both have ended, or one is broken.

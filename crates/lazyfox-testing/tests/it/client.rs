@@ -1,4 +1,5 @@
-//! A client of PostgreSQL, with TLS where the URL asks for it, and bounds for whatever is waited for.
+//! A client of PostgreSQL, with TLS where the URL asks for it, and bounds for whatever is waited
+//! for.
 
 use std::time::Duration;
 
