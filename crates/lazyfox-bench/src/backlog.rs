@@ -55,7 +55,7 @@ pub(crate) async fn measure(site: &Site, args: &BacklogArgs) -> Result<()> {
     eprintln!("submitting {} jobs", thousands(args.jobs as f64));
     let started = Instant::now();
     let limit = Duration::from_secs(args.jobs / SUBMIT_RATE_MIN) + GRACE;
-    timeout(limit, fill(&server, &body, args.jobs))
+    timeout(limit, fill(&server, &body, args.jobs, CONNECTIONS))
         .await
         .context("submitting takes too long")??;
     let rate = args.jobs as f64 / started.elapsed().as_secs_f64();
@@ -132,10 +132,16 @@ fn print(
     println!("{}", table(&[&title, ""], &rows));
 }
 
-async fn fill(server: &Server, body: &Arc<[u8]>, jobs: u64) -> Result<()> {
+/// Submits so many jobs with this body, over so many connections.
+pub(crate) async fn fill(
+    server: &Server,
+    body: &Arc<[u8]>,
+    jobs: u64,
+    connections: usize,
+) -> Result<()> {
     let left = Arc::new(Left::Jobs(AtomicU64::new(jobs)));
     let mut tasks = JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..connections {
         let (left, body) = (Arc::clone(&left), Arc::clone(body));
         let mut http = Connection::open(server.address).await?;
         tasks.spawn(async move {

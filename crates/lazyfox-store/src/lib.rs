@@ -27,6 +27,8 @@ pub mod moving;
 mod news;
 pub mod postgres;
 pub mod sqlite;
+mod texts;
+mod work;
 mod workers;
 
 pub use self::charges::{Bid, Charge, Charges, Elsewhere, Holder, Peer, Shared};

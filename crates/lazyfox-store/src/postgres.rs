@@ -8,6 +8,7 @@ mod charges;
 mod connect;
 mod deliveries;
 mod group;
+mod lanes;
 mod load;
 mod moving;
 mod passes;
@@ -31,8 +32,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 pub use self::charges::Spans;
+use self::connect::failed;
 pub use self::connect::{Access, Trust};
-use self::connect::{Failure, failed};
 use self::group::Groups;
 pub use self::moving::Holdings;
 use self::pulse::Knowledge;
@@ -140,7 +141,7 @@ impl PostgresStore {
             }
         }
         let name = worker.as_str();
-        let found = connect::again(|| {
+        let found = connect::answer(|| {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
                 let statement = client.prepare_cached(sql::HELD_ON).await.map_err(failed)?;
@@ -148,8 +149,8 @@ impl PostgresStore {
                 let endpoints = rows.iter().map(|row| endpoint_of(column(row, 0)?));
                 Ok(endpoints.collect::<Result<BTreeSet<_>>>()?)
             })
-        });
-        let found = found.await.map_err(Failure::into_error)?;
+        })
+        .await?;
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         if workers.len() >= WORKERS_KNOWN {
             workers.clear();

@@ -1,6 +1,6 @@
 //! What other servers do to the jobs that this one's callers, polls and workers wait for or work on.
 
-use lazyfox_core::id::{EndpointId, JobId};
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::Status;
 use lazyfox_store::{Change, News, Parts, StoreError, Watched};
 
@@ -41,9 +41,15 @@ fn watched(app: &App) -> Watched {
 }
 
 async fn take_up(app: &App, news: News) -> Result<(), StoreError> {
+    // One look at the fleet for all: others may end thousands of jobs a second that nobody here works on.
+    let with = app
+        .fleet
+        .with_any(&news.jobs.iter().map(|(_, job)| *job).collect());
     for (endpoint, job) in &news.jobs {
         app.wakes.job(*job);
-        let_go(app, endpoint, *job).await?;
+        if let Some(worker) = with.get(job) {
+            let_go(app, endpoint, *job, worker.clone()).await?;
+        }
     }
     for (endpoint, count) in &news.queues {
         let queue = app.wakes.queue(endpoint);
@@ -72,10 +78,12 @@ async fn take_up(app: &App, news: News) -> Result<(), StoreError> {
 }
 
 /// A worker of this server may work on a job that another server ended or queued again.
-async fn let_go(app: &App, endpoint: &EndpointId, job: JobId) -> Result<(), StoreError> {
-    let Some(worker) = app.fleet.with_job(job) else {
-        return Ok(());
-    };
+async fn let_go(
+    app: &App,
+    endpoint: &EndpointId,
+    job: JobId,
+    worker: WorkerId,
+) -> Result<(), StoreError> {
     let loaded = app.store.load(endpoint, job, Parts::default()).await?;
     let Some(loaded) = loaded else {
         app.fleet.handed_back(&worker, job);

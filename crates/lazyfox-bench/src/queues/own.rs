@@ -1,7 +1,6 @@
 //! Our own figures: callers and workers over HTTP.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::QueuesArgs;
+use crate::backlog::fill;
 use crate::http::Connection;
 use crate::job::{ENDPOINT, done, submit_body, take};
-use crate::lanes::Left;
 use crate::meter::{Meter, Postmaster};
 use crate::report::Times;
 use crate::server::Server;
@@ -119,7 +118,8 @@ fn is_completed(answer: &[u8]) -> bool {
 pub(super) async fn bulk(server: &Server, args: &QueuesArgs) -> Result<Bulk> {
     let limit = Duration::from_secs(args.jobs / RATE_MIN) + GRACE;
     let began = Instant::now();
-    timeout(limit, add(server, args))
+    let body: Arc<[u8]> = submit_body(INPUT_BYTES).into();
+    timeout(limit, fill(server, &body, args.jobs, args.callers.into()))
         .await
         .context("adding takes too long")??;
     let added = began.elapsed();
@@ -141,28 +141,6 @@ pub(super) async fn bulk(server: &Server, args: &QueuesArgs) -> Result<Bulk> {
         added_per_second: jobs / added.as_secs_f64(),
         drained_per_second: jobs / drained.as_secs_f64(),
     })
-}
-
-/// Submits all jobs, over as many connections as there are callers.
-async fn add(server: &Server, args: &QueuesArgs) -> Result<()> {
-    let body: Arc<[u8]> = submit_body(INPUT_BYTES).into();
-    let left = Arc::new(Left::Jobs(AtomicU64::new(args.jobs)));
-    let mut tasks = JoinSet::new();
-    for _ in 0..args.callers {
-        let (left, body) = (Arc::clone(&left), Arc::clone(&body));
-        let mut http = Connection::open(server.address).await?;
-        tasks.spawn(async move {
-            while left.claim() {
-                http.post(format_args!("/v2/{ENDPOINT}/run"), &body);
-                http.expect_ok().await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    while let Some(result) = tasks.join_next().await {
-        result.context("a submitter panicked")??;
-    }
-    Ok(())
 }
 
 /// Workers that take and report for ever, and tell of each job that is done.

@@ -71,24 +71,22 @@ pub(super) async fn beat(
         0 => FOR_EVER_MS,
         ms => ms,
     };
-    let statement = client.prepare_cached(sql::BEAT).await.map_err(failed)?;
-    let rows = client
-        .query(
-            &statement,
-            &[
-                &server,
-                &endpoints,
-                &bid.succeeds,
-                &signed(spans.lease_ms),
-                &signed(spans.free_ms),
-                &text(&bid.machine),
-                &text(&bid.url),
-                &bid.version,
-                &signed(abandoned_ms.saturating_add(ENDING_MS)),
-            ],
-        )
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(
+        client,
+        sql::BEAT,
+        &[
+            &server,
+            &endpoints,
+            &bid.succeeds,
+            &signed(spans.lease_ms),
+            &signed(spans.free_ms),
+            &text(&bid.machine),
+            &text(&bid.url),
+            &bid.version,
+            &signed(abandoned_ms.saturating_add(ENDING_MS)),
+        ],
+    )
+    .await?;
     let mut heard = Heard {
         shared: Shared::default(),
         taken: Vec::new(),
@@ -100,11 +98,7 @@ pub(super) async fn beat(
     if !heard.taken.is_empty() {
         // What its last holder noted before the charge passed on may have been too late for the statement
         // above.
-        let statement = client.prepare_cached(sql::WORKERS).await.map_err(failed)?;
-        let rows = client
-            .query(&statement, &[&server, &heard.taken])
-            .await
-            .map_err(failed)?;
+        let rows = connect::rows(client, sql::WORKERS, &[&server, &heard.taken]).await?;
         for row in &rows {
             heard.take_in(row)?;
         }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::StoreError;
@@ -301,10 +303,10 @@ pub(super) async fn client(pool: &Pool) -> Result<Client, Failure> {
 /// One try of a read.
 pub(super) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
-/// How long a read is tried anew where the database is away.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long what fails is tried anew where the database is away.
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 /// Pause before that.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks until there is an answer, or none is to be had. For what may be asked twice.
 pub(super) async fn again<'a, T>(ask: impl Fn() -> Asking<'a, T>) -> Result<T, Failure> {
@@ -321,4 +323,29 @@ pub(super) async fn again<'a, T>(ask: impl Fn() -> Asking<'a, T>) -> Result<T, F
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// The same for a caller.
+pub(super) async fn answer<'a, T>(ask: impl Fn() -> Asking<'a, T>) -> Result<T, StoreError> {
+    again(ask).await.map_err(Failure::into_error)
+}
+
+/// The rows of a statement, which is prepared once for each connection.
+pub(super) async fn rows(
+    client: &Client,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Failure> {
+    let statement = client.prepare_cached(sql).await.map_err(failed)?;
+    client.query(&statement, params).await.map_err(failed)
+}
+
+/// The row of a statement that gives one at the most.
+pub(super) async fn row(
+    client: &Client,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Option<Row>, Failure> {
+    let rows = rows(client, sql, params).await?;
+    Ok(rows.into_iter().next())
 }

@@ -11,7 +11,7 @@ use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::Traffic;
 use tokio_postgres::Row;
 
-use super::connect::{self, Failure, failed};
+use super::connect::{self, Failure};
 use super::row::{Id, column, endpoint_of, job_of, plain, time, unsigned};
 use super::sql;
 use crate::engine::{DeliveryRow, OpenDeliveries, Result};
@@ -68,14 +68,7 @@ pub(super) async fn outbox(
     now: Timestamp,
 ) -> std::result::Result<Outbox, Failure> {
     let client = connect::client(pool).await?;
-    let statement = client
-        .prepare_cached(sql::OPEN_DELIVERIES)
-        .await
-        .map_err(failed)?;
-    let rows = client
-        .query(&statement, &[&LANE_MAX, &server])
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(&client, sql::OPEN_DELIVERIES, &[&LANE_MAX, &server]).await?;
     let mut open = OpenDeliveries::default();
     let mut hosts: HashSet<Arc<str>> = HashSet::new();
     for row in &rows {
@@ -117,14 +110,12 @@ async fn claim(
     endpoint: &EndpointId,
     numbers: &[i64],
 ) -> std::result::Result<Vec<u64>, Failure> {
-    let statement = client.prepare_cached(sql::CLAIM).await.map_err(failed)?;
-    let rows = client
-        .query(
-            &statement,
-            &[&endpoint.as_str(), &numbers, &server, &CLAIM_MS],
-        )
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(
+        client,
+        sql::CLAIM,
+        &[&endpoint.as_str(), &numbers, &server, &CLAIM_MS],
+    )
+    .await?;
     let numbers = rows.iter().map(|row| unsigned(row, 0));
     Ok(numbers.collect::<Result<_>>()?)
 }
@@ -138,15 +129,13 @@ pub(super) async fn outgoing(
 ) -> std::result::Result<Option<Outgoing>, Failure> {
     const OWN: usize = sql::JOB_COLUMNS;
     let client = connect::client(pool).await?;
-    let statement = client.prepare_cached(sql::OUTGOING).await.map_err(failed)?;
     let (on, number) = (due.endpoint.as_str(), due.number.cast_signed());
-    let row = client
-        .query_opt(
-            &statement,
-            &[&on, &number, &parts.output, &parts.input, &server],
-        )
-        .await
-        .map_err(failed)?;
+    let row = connect::row(
+        &client,
+        sql::OUTGOING,
+        &[&on, &number, &parts.output, &parts.input, &server],
+    )
+    .await?;
     let Some(row) = row else {
         return Ok(None);
     };
@@ -188,17 +177,12 @@ pub(super) async fn list(
     let state = query.state.map(|state| state.as_str());
     let (from, to) = (query.created.start.as_ms(), query.created.end.as_ms());
     let limit = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
-    let statement = client
-        .prepare_cached(sql::LIST_DELIVERIES)
-        .await
-        .map_err(failed)?;
-    let rows = client
-        .query(
-            &statement,
-            &[&on, &before, &visits, &job, &state, &from, &to, &limit],
-        )
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(
+        &client,
+        sql::LIST_DELIVERIES,
+        &[&on, &before, &visits, &job, &state, &from, &to, &limit],
+    )
+    .await?;
     let mut found = Vec::new();
     for row in rows.iter().take(query.limit) {
         let url: Option<String> = column(row, 13)?;
@@ -207,15 +191,13 @@ pub(super) async fn list(
     let next = if rows.len() > query.limit {
         found.last().map(|(row, _)| row.due.number)
     } else {
-        let statement = client
-            .prepare_cached(sql::LIST_DELIVERIES_END)
-            .await
-            .map_err(failed)?;
         let last = visits - 1;
-        let end = client
-            .query_opt(&statement, &[&on, &before, &last, &job])
-            .await
-            .map_err(failed)?;
+        let end = connect::row(
+            &client,
+            sql::LIST_DELIVERIES_END,
+            &[&on, &before, &last, &job],
+        )
+        .await?;
         end.map(|row| unsigned(&row, 0)).transpose()?
     };
     let mut tries = tries(&client, on, &found).await?;
@@ -246,11 +228,7 @@ async fn tries(
         .iter()
         .map(|(row, _)| row.due.number.cast_signed())
         .collect();
-    let statement = client.prepare_cached(sql::TRIES).await.map_err(failed)?;
-    let rows = client
-        .query(&statement, &[&on, &numbers])
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(client, sql::TRIES, &[&on, &numbers]).await?;
     let mut tries: HashMap<u64, Vec<Try>> = HashMap::new();
     for row in &rows {
         let status: Option<i32> = column(row, 3)?;

@@ -3,22 +3,22 @@
 //! And nobody suffers for the company they had: when an operation fails for a reason of its own, the others
 //! are run again without it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use deadpool_postgres::{Client, Object, Pool};
 use lazyfox_core::id::EndpointId;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::{self, Failure, Remedy};
+use super::lanes::Lanes;
 use super::load::{self, Needs};
 use super::pulse::Knowledge;
 use super::set::{NEW_FROM, Set};
 use super::wire::Wire;
 use super::write;
 use crate::engine::Engine;
+use crate::work::{Work, work};
 use crate::{Answer, StoreError};
 
 /// Most operations in one commit.
@@ -31,10 +31,6 @@ const GROUPS_AT_ONCE: usize = 2;
 const SECOND_FROM: usize = 16;
 /// Waiting jobs that are read for one group at the most. A poll that passes over so many gives up.
 const HEADS_MAX: usize = 2_048;
-/// How long an operation is tried anew where the database is away.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// Pause before that.
-const PAUSE: Duration = Duration::from_millis(50);
 /// How often groups that clash begin anew.
 const CLASHES_MAX: u32 = 10;
 
@@ -43,15 +39,9 @@ pub(super) struct Groups {
     pub(super) pool: Pool,
     pub(super) wire: Arc<Wire>,
     pub(super) knowledge: Arc<Knowledge>,
-    lanes: Mutex<HashMap<EndpointId, Lane>>,
+    lanes: Lanes<Call>,
     /// Endpoints that are known to be in the list of those that had a job.
     queues: Mutex<HashSet<EndpointId>>,
-}
-
-#[derive(Default)]
-struct Lane {
-    waiting: VecDeque<Call>,
-    under_way: usize,
 }
 
 struct Call {
@@ -60,41 +50,7 @@ struct Call {
     again: Needs,
     bytes: usize,
     submits: bool,
-    work: Box<dyn Work>,
-}
-
-/// One caller's operation: run on a set, and once more when that came to nothing; answered after the commit.
-trait Work: Send {
-    fn run(&mut self, engine: &mut Engine<Set>) -> Result<(), StoreError>;
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
-}
-
-struct Pending<F, T> {
-    run: F,
-    /// What the last run came to.
-    result: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<F, T> Work for Pending<F, T>
-where
-    F: Fn(&mut Engine<Set>) -> Result<T, StoreError> + Send,
-    T: Send,
-{
-    fn run(&mut self, engine: &mut Engine<Set>) -> Result<(), StoreError> {
-        let result = (self.run)(engine);
-        let outcome = result.as_ref().map(|_| ()).map_err(StoreError::clone);
-        self.result = Some(result);
-        outcome
-    }
-
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
-        let unanswered = || StoreError::Unavailable("the operation was not run".to_owned());
-        let Self { result, reply, .. } = *self;
-        let answer = committed.and_then(|()| result.unwrap_or_else(|| Err(unanswered())));
-        // A caller that went away took its own precautions.
-        let _ = reply.send(answer);
-    }
+    work: Box<dyn Work<Set>>,
 }
 
 /// What an operation is, beside what it does.
@@ -129,13 +85,9 @@ impl Groups {
             pool,
             wire,
             knowledge,
-            lanes: Mutex::default(),
+            lanes: Lanes::new(GROUPS_AT_ONCE, SECOND_FROM),
             queues: Mutex::default(),
         }
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, HashMap<EndpointId, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs an operation in the next group of its endpoint. It may run more than once, each time on a set to
@@ -146,39 +98,22 @@ impl Groups {
         plan: Plan,
         run: impl Fn(&mut Engine<Set>) -> Result<T, StoreError> + Send + 'static,
     ) -> Answer<'a, T> {
-        let (reply, answer) = oneshot::channel();
+        let (work, answer) = work(run);
         let call = Call {
             needs: plan.needs,
             again: plan.again,
             bytes: plan.bytes,
             submits: plan.submits,
-            work: Box::new(Pending {
-                run,
-                result: None,
-                reply,
-            }),
+            work,
         };
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            self.enter(endpoint, call);
+            if self.lanes.enter(&endpoint, call) {
+                tokio::spawn(Arc::clone(self).work(endpoint));
+            }
             let stopped = || StoreError::Unavailable("the store is shut down".to_owned());
             answer.await.map_err(|_| stopped())?
         })
-    }
-
-    fn enter(self: &Arc<Self>, endpoint: EndpointId, call: Call) {
-        let mut lanes = self.lanes();
-        let lane = match lanes.get_mut(&endpoint) {
-            Some(lane) => lane,
-            None => lanes.entry(endpoint.clone()).or_default(),
-        };
-        lane.waiting.push_back(call);
-        let begins = lane.under_way == 0
-            || (lane.under_way < GROUPS_AT_ONCE && lane.waiting.len() >= SECOND_FROM);
-        if begins {
-            lane.under_way += 1;
-            tokio::spawn(Arc::clone(self).work(endpoint));
-        }
     }
 
     /// Carries out groups until nothing waits.
@@ -186,20 +121,8 @@ impl Groups {
         loop {
             // Whoever is about to call gets the chance to be in this group.
             tokio::task::yield_now().await;
-            let group = {
-                let mut lanes = self.lanes();
-                let Some(lane) = lanes.get_mut(&endpoint) else {
-                    return;
-                };
-                let group = lane.next_group();
-                if group.is_empty() {
-                    lane.under_way -= 1;
-                    if lane.under_way == 0 {
-                        lanes.remove(&endpoint);
-                    }
-                    return;
-                }
-                group
+            let Some(group) = self.lanes.next(&endpoint, next_group) else {
+                return;
             };
             self.carry_out(&endpoint, group).await;
         }
@@ -221,7 +144,7 @@ impl Groups {
 
     /// Tries until it happened, or cannot.
     async fn commit(&self, endpoint: &EndpointId, group: &mut [Call]) -> Result<(), Failure> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + connect::PATIENCE;
         let (mut clashes, mut may_have_happened) = (0, false);
         loop {
             let failure = match self.attempt(endpoint, group, may_have_happened).await {
@@ -235,7 +158,7 @@ impl Groups {
                 }
                 Remedy::Reconnect if Instant::now() < until => {
                     may_have_happened = true;
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(connect::PAUSE).await;
                 }
                 Remedy::Again | Remedy::Reconnect | Remedy::GiveUp => return Err(failure),
             }
@@ -325,19 +248,17 @@ fn engine(set: Set) -> Engine<Set> {
     Engine::over(set, live.into_iter(), chunks.into_iter(), NEW_FROM)
 }
 
-impl Lane {
-    fn next_group(&mut self) -> Vec<Call> {
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
-            let Some(call) = self.waiting.pop_front() else {
-                break;
-            };
-            bytes += call.bytes;
-            group.push(call);
-        }
-        group
+fn next_group(waiting: &mut VecDeque<Call>) -> Vec<Call> {
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+        let Some(call) = waiting.pop_front() else {
+            break;
+        };
+        bytes += call.bytes;
+        group.push(call);
     }
+    group
 }
 
 fn answer(group: Vec<Call>, committed: Result<(), Failure>) {

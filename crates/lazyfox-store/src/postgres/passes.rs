@@ -6,7 +6,7 @@ use lazyfox_core::time::Timestamp;
 use std::collections::BTreeMap;
 
 use super::PostgresStore;
-use super::connect::{Failure, failed};
+use super::connect::failed;
 use super::group::Plan;
 use super::load::Needs;
 use super::row::{Id, column, endpoint_of, time, unsigned};
@@ -27,17 +27,13 @@ impl PostgresStore {
         of: impl Fn(&tokio_postgres::Row) -> Result<T>,
     ) -> Result<Vec<T>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = connect::again(|| {
+        let rows = connect::answer(|| {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
-                let statement = client.prepare_cached(sql).await.map_err(failed)?;
-                client
-                    .query(&statement, &[&now.as_ms(), &limit])
-                    .await
-                    .map_err(failed)
+                connect::rows(&client, sql, &[&now.as_ms(), &limit]).await
             })
-        });
-        let rows = rows.await.map_err(Failure::into_error)?;
+        })
+        .await?;
         rows.iter().map(of).collect()
     }
 
@@ -80,7 +76,7 @@ impl PostgresStore {
     }
 
     async fn next_deadline(&self) -> Result<Timestamp> {
-        let next = connect::again(|| {
+        let next = connect::answer(|| {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
                 let statement = client
@@ -90,22 +86,22 @@ impl PostgresStore {
                 let row = client.query_one(&statement, &[]).await.map_err(failed)?;
                 Ok(column::<Option<i64>>(&row, 0)?)
             })
-        });
-        let next = next.await.map_err(Failure::into_error)?;
+        })
+        .await?;
         Ok(next.map_or(Timestamp::NEVER, time))
     }
 
     pub(super) async fn last_seq(&self, endpoint: &EndpointId) -> Result<u64> {
         let on = endpoint.as_str();
-        let last = connect::again(|| {
+        connect::answer(|| {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
                 let statement = client.prepare_cached(sql::LAST_SEQ).await.map_err(failed)?;
                 let row = client.query_one(&statement, &[&on]).await.map_err(failed)?;
                 Ok(unsigned(&row, 0)?)
             })
-        });
-        last.await.map_err(Failure::into_error)
+        })
+        .await
     }
 
     pub(super) async fn prune_over(&self, now: Timestamp, limit: usize) -> Result<usize> {

@@ -9,7 +9,7 @@ use lazyfox_core::id::EndpointId;
 use lazyfox_core::time::Timestamp;
 use tokio::time::Instant;
 
-use super::connect::{self, Failure, failed};
+use super::connect::{self, Failure};
 use super::row::{Id, column, endpoint_of, time};
 use super::set::Set;
 use super::sql;
@@ -128,15 +128,11 @@ pub(super) async fn look(
     now: Timestamp,
 ) -> std::result::Result<News, Failure> {
     let client = connect::client(pool).await?;
-    let statement = client.prepare_cached(sql::PULSE).await.map_err(failed)?;
     let on: Vec<&str> = watched.jobs.iter().map(|(on, _)| on.as_str()).collect();
     let ids: Vec<Id> = watched.jobs.iter().map(|(_, job)| Id::from(*job)).collect();
     let queues: Vec<&str> = watched.queues.iter().map(EndpointId::as_str).collect();
     let began_at = knowledge.begin();
-    let rows = client
-        .query(&statement, &[&on, &ids, &queues])
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(&client, sql::PULSE, &[&on, &ids, &queues]).await?;
     let mut news = News::default();
     let mut found = Next::default();
     for row in &rows {

@@ -1,7 +1,7 @@
 //! Reads that change nothing and lock nothing.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use deadpool_postgres::Pool;
@@ -11,6 +11,7 @@ use lazyfox_core::scale::Demand;
 use tokio::sync::oneshot;
 
 use super::connect::{self, Failure, failed};
+use super::lanes::Lanes;
 use super::pipeline::{self, Asked};
 use super::row::{Id, column, endpoint_of, job_of, time, unsigned};
 use super::sql;
@@ -31,13 +32,7 @@ type Fallible<T> = std::result::Result<T, Failure>;
 /// Reads jobs for whoever asks at the same time in one statement.
 pub(super) struct Loads {
     pool: Pool,
-    lanes: Mutex<HashMap<EndpointId, Lane>>,
-}
-
-#[derive(Default)]
-struct Lane {
-    waiting: Vec<Wanted>,
-    under_way: usize,
+    lanes: Lanes<Wanted>,
 }
 
 struct Wanted {
@@ -50,12 +45,8 @@ impl Loads {
     pub(super) fn new(pool: Pool) -> Self {
         Self {
             pool,
-            lanes: Mutex::default(),
+            lanes: Lanes::new(AT_ONCE, 1),
         }
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, HashMap<EndpointId, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn load<'a>(
@@ -67,40 +58,23 @@ impl Loads {
         let endpoint = endpoint.clone();
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            self.enter(endpoint, Wanted { job, parts, reply });
+            if self.lanes.enter(&endpoint, Wanted { job, parts, reply }) {
+                tokio::spawn(Arc::clone(self).work(endpoint));
+            }
             let stopped = || StoreError::Unavailable("the store is shut down".to_owned());
             answer.await.map_err(|_| stopped())?
         })
     }
 
-    fn enter(self: &Arc<Self>, endpoint: EndpointId, wanted: Wanted) {
-        let mut lanes = self.lanes();
-        let lane = lanes.entry(endpoint.clone()).or_default();
-        lane.waiting.push(wanted);
-        if lane.under_way < AT_ONCE {
-            lane.under_way += 1;
-            tokio::spawn(Arc::clone(self).work(endpoint));
-        }
-    }
-
     async fn work(self: Arc<Self>, endpoint: EndpointId) {
         loop {
             tokio::task::yield_now().await;
-            let group = {
-                let mut lanes = self.lanes();
-                let Some(lane) = lanes.get_mut(&endpoint) else {
-                    return;
-                };
-                let many = lane.waiting.len().min(TOGETHER_MAX);
-                let group: Vec<Wanted> = lane.waiting.drain(..many).collect();
-                if group.is_empty() {
-                    lane.under_way -= 1;
-                    if lane.under_way == 0 {
-                        lanes.remove(&endpoint);
-                    }
-                    return;
-                }
-                group
+            let group = self.lanes.next(&endpoint, |waiting| {
+                let many = waiting.len().min(TOGETHER_MAX);
+                waiting.drain(..many).collect()
+            });
+            let Some(group) = group else {
+                return;
             };
             self.read(&endpoint, group).await;
         }
@@ -160,18 +134,16 @@ async fn together(
 ) -> Fallible<Vec<Read>> {
     const OWN: usize = sql::JOB_COLUMNS;
     let client = connect::client(pool).await?;
-    let statement = client.prepare_cached(sql::LOAD).await.map_err(failed)?;
     let ids: Vec<Id> = wanted.iter().map(|(job, _)| Id::from(*job)).collect();
     let outputs: Vec<bool> = wanted.iter().map(|(_, parts)| parts.output).collect();
     let inputs: Vec<bool> = wanted.iter().map(|(_, parts)| parts.input).collect();
     let small = i32::try_from(small).unwrap_or(i32::MAX);
-    let rows = client
-        .query(
-            &statement,
-            &[&endpoint.as_str(), &ids, &outputs, &inputs, &small],
-        )
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(
+        &client,
+        sql::LOAD,
+        &[&endpoint.as_str(), &ids, &outputs, &inputs, &small],
+    )
+    .await?;
     let mut reads: Vec<Read> = wanted.iter().map(|_| Read::Done(None)).collect();
     for row in &rows {
         let place: i64 = column(row, OWN)?;
@@ -219,11 +191,12 @@ pub(super) async fn list(pool: &Pool, query: &Query) -> Fallible<Page> {
     let visits = i64::try_from(LIST_VISITS_MAX).unwrap_or(i64::MAX);
     let status = query.status.map(|status| status.as_str());
     let limit = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
-    let statement = client.prepare_cached(sql::LIST).await.map_err(failed)?;
-    let rows = client
-        .query(&statement, &[&on, &before, &visits, &status, &limit])
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(
+        &client,
+        sql::LIST,
+        &[&on, &before, &visits, &status, &limit],
+    )
+    .await?;
     let (mut jobs, mut last) = (Vec::new(), None);
     for row in rows.iter().take(query.limit) {
         let found = job_of(row)?;
@@ -234,12 +207,8 @@ pub(super) async fn list(pool: &Pool, query: &Query) -> Fallible<Page> {
         last
     } else {
         // What lies behind the last that was looked at, if anything does.
-        let statement = client.prepare_cached(sql::LIST_END).await.map_err(failed)?;
         let seen = visits - 1;
-        let end = client
-            .query_opt(&statement, &[&on, &before, &seen])
-            .await
-            .map_err(failed)?;
+        let end = connect::row(&client, sql::LIST_END, &[&on, &before, &seen]).await?;
         end.map(|row| unsigned(&row, 0)).transpose()?
     };
     Ok(Page { jobs, next })
@@ -312,13 +281,14 @@ pub(super) async fn place(
     job: JobId,
 ) -> Fallible<Option<Place>> {
     let client = connect::client(pool).await?;
-    let statement = client.prepare_cached(sql::PLACE).await.map_err(failed)?;
     // One more than is told, to know whether there is more.
     let most = i64::try_from(PLACES_COUNTED + 1).unwrap_or(i64::MAX);
-    let row = client
-        .query_opt(&statement, &[&endpoint.as_str(), &Id::from(job), &most])
-        .await
-        .map_err(failed)?;
+    let row = connect::row(
+        &client,
+        sql::PLACE,
+        &[&endpoint.as_str(), &Id::from(job), &most],
+    )
+    .await?;
     let Some(row) = row else {
         return Ok(None);
     };

@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 use super::connect::{self, Failure, failed};
 use super::row::{column, endpoint_of, plain, text, time};
 use crate::engine::next_release;
-use crate::{Access, Key, Release, StoreError, WebhookSecret};
+use crate::texts;
+use crate::{Key, Release, StoreError, WebhookSecret};
 
 type Fallible<T> = Result<T, Failure>;
 
@@ -17,11 +18,7 @@ pub(super) async fn secrets(pool: &Pool, endpoint: &EndpointId) -> Fallible<Vec<
     const SQL: &str = "SELECT id, secret, created_at, valid_until FROM lazyfox.webhook_secrets
         WHERE endpoint = $1 ORDER BY valid_until IS NULL DESC, created_at DESC";
     let client = connect::client(pool).await?;
-    let statement = client.prepare_cached(SQL).await.map_err(failed)?;
-    let rows = client
-        .query(&statement, &[&endpoint.as_str()])
-        .await
-        .map_err(failed)?;
+    let rows = connect::rows(&client, SQL, &[&endpoint.as_str()]).await?;
     let secret = |row: &Row| -> Result<WebhookSecret, StoreError> {
         Ok(WebhookSecret {
             id: column(row, 0)?,
@@ -134,27 +131,19 @@ pub(super) async fn overrides(pool: &Pool) -> Fallible<Vec<(EndpointId, String)>
     const SQL: &str = "SELECT endpoint, settings FROM lazyfox.endpoints
         WHERE settings IS NOT NULL ORDER BY endpoint";
     let client = connect::client(pool).await?;
-    let statement = client.prepare_cached(SQL).await.map_err(failed)?;
-    let rows = client.query(&statement, &[]).await.map_err(failed)?;
+    let rows = connect::rows(&client, SQL, &[]).await?;
     let of = |row: &Row| -> Result<(EndpointId, String), StoreError> {
         Ok((endpoint_of(column(row, 0)?)?, plain(column(row, 1)?)))
     };
     Ok(rows.iter().map(of).collect::<Result<_, _>>()?)
 }
 
-pub(super) const ACCESS: [(Access, &str); 3] = [
-    (Access::Admin, "admin"),
-    (Access::ReadWrite, "read-write"),
-    (Access::ReadOnly, "read-only"),
-];
-
 /// The oldest first.
 pub(super) async fn keys(pool: &Pool) -> Fallible<Vec<Key>> {
     const SQL: &str = "SELECT id, label, hash, access, endpoints, created_at, revoked_at
         FROM lazyfox.keys ORDER BY created_at, id";
     let client = connect::client(pool).await?;
-    let statement = client.prepare_cached(SQL).await.map_err(failed)?;
-    let rows = client.query(&statement, &[]).await.map_err(failed)?;
+    let rows = connect::rows(&client, SQL, &[]).await?;
     Ok(rows.iter().map(key_of).collect::<Result<_, _>>()?)
 }
 
@@ -163,16 +152,12 @@ pub(super) fn key_of(row: &Row) -> Result<Key, StoreError> {
     let hash: Vec<u8> = column(row, 2)?;
     let access: &str = column(row, 3)?;
     let endpoints: Option<String> = column(row, 4)?;
-    let endpoints = endpoints.map(|names| names.split_whitespace().map(endpoint_of).collect());
+    let endpoints = endpoints.as_deref().map(texts::endpoints_of);
     Ok(Key {
         id: column(row, 0)?,
         label: plain(column(row, 1)?),
         hash: hash.try_into().map_err(|_| damaged())?,
-        access: ACCESS
-            .iter()
-            .find(|(_, name)| *name == access)
-            .map(|(access, _)| *access)
-            .ok_or_else(damaged)?,
+        access: texts::access_of(access)?,
         endpoints: endpoints.transpose()?,
         created_at: time(column(row, 5)?),
         revoked_at: column::<Option<i64>>(row, 6)?.map(time),
@@ -183,12 +168,7 @@ pub(super) async fn add_key(pool: &Pool, key: &Key) -> Fallible<()> {
     // When the answer to the commit was lost, it is there already.
     const SQL: &str = "INSERT INTO lazyfox.keys (id, label, hash, access, endpoints, created_at)
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING";
-    let names = key.endpoints.as_ref().map(|all| {
-        let names: Vec<&str> = all.iter().map(EndpointId::as_str).collect();
-        names.join(" ")
-    });
-    let access = ACCESS.iter().find(|(access, _)| *access == key.access);
-    let access = access.map_or("read-only", |(_, name)| *name);
+    let names = key.endpoints.as_deref().map(texts::endpoint_names);
     let client = connect::client(pool).await?;
     client
         .execute(
@@ -197,7 +177,7 @@ pub(super) async fn add_key(pool: &Pool, key: &Key) -> Fallible<()> {
                 &key.id,
                 &text(&key.label),
                 &&key.hash[..],
-                &access,
+                &texts::access_name(key.access),
                 &names,
                 &key.created_at.as_ms(),
             ],

@@ -1,6 +1,6 @@
 //! Jobs as rows and back.
 
-use lazyfox_core::id::{EndpointId, JobId, WorkerId};
+use lazyfox_core::id::{JobId, WorkerId};
 use lazyfox_core::job::{Attempt, End, Job, State, Status};
 use lazyfox_core::policy::Terms;
 use lazyfox_core::time::Timestamp;
@@ -11,6 +11,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use crate::StoreError;
 use crate::deaths;
 use crate::engine::{Result, Seq};
+pub(super) use crate::texts::endpoint_of;
 
 const HAS_SECRETS: usize = 30;
 const HAS_OUTPUT: usize = 31;
@@ -124,11 +125,6 @@ pub(super) fn time(ms: i64) -> Timestamp {
 pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
     row.try_get(at)
         .map_err(|e| StoreError::Corrupt(e.to_string()))
-}
-
-pub(super) fn endpoint_of(name: &str) -> Result<EndpointId> {
-    name.parse()
-        .map_err(|_| StoreError::Corrupt(format!("{name} is not an endpoint's name")))
 }
 
 pub(super) fn unsigned(row: &Row, at: usize) -> Result<u64> {

@@ -102,17 +102,20 @@ pub(super) const DELIVERIES: &str = concat!(
 pub(super) const INSERT_QUEUE: &str =
     "INSERT INTO lazyfox.queues (endpoint) VALUES ($1) ON CONFLICT DO NOTHING";
 
+/// What changes in a job's life first, in the order of [`UPDATE_JOBS`].
 pub(super) const INSERT_JOBS: &str = "
-    INSERT INTO lazyfox.jobs (endpoint, id, status, low_priority, created_at, queued_at, expires_at,
-         expiry_is_hard, awaited, retries, barred, deaths, worker, started_at, lease_until, begun,
-         ended_at, error, forget_at, deadline, has_secrets, has_output, execution_timeout, ttl,
-         ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel,
-         poison_after, webhook, webhook_host, idempotency_key, fingerprint)
-    SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bool[], $5::int8[], $6::int8[], $7::int8[],
-         $8::bool[], $9::bool[], $10::int4[], $11::text[], $12::text[], $13::text[], $14::int8[],
-         $15::int8[], $16::bool[], $17::int8[], $18::text[], $19::int8[], $20::int8[], $21::bool[],
-         $22::bool[], $23::int8[], $24::int8[], $25::bool[], $26::int4[], $27::int8[], $28::int8[],
-       $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[], $34::text[], $35::bytea[])";
+     INSERT INTO lazyfox.jobs (endpoint, id, status, queued_at, expires_at, expiry_is_hard, awaited,
+         retries, barred, deaths, worker, started_at, lease_until, begun, ended_at, error,
+         forget_at, deadline, has_secrets, has_output, low_priority, created_at,
+         execution_timeout, ttl, ttl_given, retries_max, retention, retention_sync,
+         ttl_expiry_forgets, webhook_on_cancel, poison_after, webhook, webhook_host,
+         idempotency_key, fingerprint)
+     SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::int8[], $6::bool[],
+         $7::bool[], $8::int4[], $9::text[], $10::text[], $11::text[], $12::int8[], $13::int8[],
+         $14::bool[], $15::int8[], $16::text[], $17::int8[], $18::int8[], $19::bool[], $20::bool[],
+         $21::bool[], $22::int8[], $23::int8[], $24::int8[], $25::bool[], $26::int4[], $27::int8[],
+         $28::int8[], $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[],
+         $34::text[], $35::bytea[])";
 
 pub(super) const INSERT_INPUTS: &str = "
      INSERT INTO lazyfox.inputs (endpoint, id, body, secrets)

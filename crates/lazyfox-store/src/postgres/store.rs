@@ -202,10 +202,7 @@ impl Store for PostgresStore {
     }
 
     fn list(&self, query: Query) -> Answer<'_, Page> {
-        Box::pin(async move {
-            let page = connect::again(|| Box::pin(read::list(&self.pool, &query)));
-            page.await.map_err(Failure::into_error)
-        })
+        Box::pin(async move { connect::answer(|| Box::pin(read::list(&self.pool, &query))).await })
     }
 
     fn sweep(
@@ -261,8 +258,7 @@ impl Store for PostgresStore {
     fn place(&self, endpoint: &EndpointId, job: JobId) -> Answer<'_, Option<Place>> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            let place = connect::again(|| Box::pin(read::place(&self.pool, &endpoint, job)));
-            place.await.map_err(Failure::into_error)
+            connect::answer(|| Box::pin(read::place(&self.pool, &endpoint, job))).await
         })
     }
 
@@ -278,21 +274,21 @@ impl Store for PostgresStore {
                     ..Outbox::default()
                 });
             }
-            let outbox = connect::again(|| {
+            connect::answer(|| {
                 Box::pin(async {
                     deliveries::outbox(&self.pool, &self.server, traffic.clone(), now).await
                 })
-            });
-            outbox.await.map_err(Failure::into_error)
+            })
+            .await
         })
     }
 
     fn outgoing<'a>(&'a self, due: &'a Due, parts: Parts) -> Answer<'a, Option<Outgoing>> {
         Box::pin(async move {
-            let outgoing = connect::again(|| {
+            connect::answer(|| {
                 Box::pin(async { deliveries::outgoing(&self.pool, &self.server, due, parts).await })
-            });
-            outgoing.await.map_err(Failure::into_error)
+            })
+            .await
         })
     }
 
@@ -321,10 +317,9 @@ impl Store for PostgresStore {
     }
 
     fn deliveries(&self, query: DeliveryQuery) -> Answer<'_, DeliveryPage> {
-        Box::pin(async move {
-            let page = connect::again(|| Box::pin(deliveries::list(&self.pool, &query)));
-            page.await.map_err(Failure::into_error)
-        })
+        Box::pin(
+            async move { connect::answer(|| Box::pin(deliveries::list(&self.pool, &query))).await },
+        )
     }
 
     fn redeliver(
@@ -343,8 +338,7 @@ impl Store for PostgresStore {
     fn webhook_secrets(&self, endpoint: &EndpointId) -> Answer<'_, Vec<WebhookSecret>> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            let secrets = connect::again(|| Box::pin(registers::secrets(&self.pool, &endpoint)));
-            secrets.await.map_err(Failure::into_error)
+            connect::answer(|| Box::pin(registers::secrets(&self.pool, &endpoint))).await
         })
     }
 
@@ -356,12 +350,12 @@ impl Store for PostgresStore {
     ) -> Answer<'_, ()> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            let added = connect::again(|| {
+            connect::answer(|| {
                 Box::pin(async {
                     registers::add_secret(&self.pool, &endpoint, &secret, previous_until).await
                 })
-            });
-            added.await.map_err(Failure::into_error)
+            })
+            .await
         })
     }
 
@@ -373,24 +367,24 @@ impl Store for PostgresStore {
     ) -> Answer<'_, Release> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            let release = connect::again(|| {
+            connect::answer(|| {
                 Box::pin(async {
                     registers::release(&self.pool, &endpoint, &fingerprint, now).await
                 })
-            });
-            release.await.map_err(Failure::into_error)
+            })
+            .await
         })
     }
 
     fn set_override(&self, endpoint: &EndpointId, settings: Option<String>) -> Answer<'_, ()> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            let set = connect::again(|| {
+            connect::answer(|| {
                 Box::pin(async {
                     registers::set_override(&self.pool, &endpoint, settings.as_deref()).await
                 })
-            });
-            set.await.map_err(Failure::into_error)?;
+            })
+            .await?;
             self.wire.told.add(News {
                 settings: true,
                 ..News::default()
@@ -400,10 +394,9 @@ impl Store for PostgresStore {
     }
 
     fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>> {
-        Box::pin(async move {
-            let overrides = connect::again(|| Box::pin(registers::overrides(&self.pool)));
-            overrides.await.map_err(Failure::into_error)
-        })
+        Box::pin(
+            async move { connect::answer(|| Box::pin(registers::overrides(&self.pool))).await },
+        )
     }
 
     fn news<'a>(
@@ -447,10 +440,8 @@ impl Store for PostgresStore {
         let (endpoint, worker) = (endpoint.clone(), worker.clone());
         Box::pin(async move {
             let (pool, server) = (&self.pool, &self.server);
-            let enlisted = connect::again(|| {
-                Box::pin(charges::enlist(pool, server, &endpoint, &worker, term))
-            });
-            enlisted.await.map_err(Failure::into_error)
+            connect::answer(|| Box::pin(charges::enlist(pool, server, &endpoint, &worker, term)))
+                .await
         })
     }
 
@@ -458,38 +449,30 @@ impl Store for PostgresStore {
         let (endpoint, worker) = (endpoint.clone(), worker.clone());
         Box::pin(async move {
             let (pool, server) = (&self.pool, &self.server);
-            let unlisted =
-                connect::again(|| Box::pin(charges::unlist(pool, server, &endpoint, &worker)));
-            unlisted.await.map_err(Failure::into_error)
+            connect::answer(|| Box::pin(charges::unlist(pool, server, &endpoint, &worker))).await
         })
     }
 
     fn leave(&self) -> Answer<'_, ()> {
         Box::pin(async move {
-            let left = connect::again(|| Box::pin(charges::leave(&self.pool, &self.server)));
-            left.await.map_err(Failure::into_error)
+            connect::answer(|| Box::pin(charges::leave(&self.pool, &self.server))).await
         })
     }
 
     fn keys(&self) -> Answer<'_, Vec<Key>> {
-        Box::pin(async move {
-            let keys = connect::again(|| Box::pin(registers::keys(&self.pool)));
-            keys.await.map_err(Failure::into_error)
-        })
+        Box::pin(async move { connect::answer(|| Box::pin(registers::keys(&self.pool))).await })
     }
 
     fn add_key(&self, key: Key) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let added = connect::again(|| Box::pin(registers::add_key(&self.pool, &key)));
-            added.await.map_err(Failure::into_error)
-        })
+        Box::pin(
+            async move { connect::answer(|| Box::pin(registers::add_key(&self.pool, &key))).await },
+        )
     }
 
     fn revoke_key(&self, id: &str, now: Timestamp) -> Answer<'_, bool> {
         let id = id.to_owned();
         Box::pin(async move {
-            let revoked = connect::again(|| Box::pin(registers::revoke_key(&self.pool, &id, now)));
-            revoked.await.map_err(Failure::into_error)
+            connect::answer(|| Box::pin(registers::revoke_key(&self.pool, &id, now))).await
         })
     }
 }

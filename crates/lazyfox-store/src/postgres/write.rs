@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use deadpool_postgres::Client;
 use lazyfox_core::delivery::State as Sending;
 use lazyfox_core::id::EndpointId;
-use lazyfox_core::job::{Counter, Job, State};
+use lazyfox_core::job::{Counter, State};
 use tokio_postgres::types::ToSql;
 
 use super::connect::{Failure, failed};
@@ -13,13 +13,15 @@ use super::pipeline::{self, Asked};
 use super::row::{Id, Raw, ms, text};
 use super::set::{Became, Entry, Output, Set};
 use super::sql;
-use crate::deaths;
 use crate::engine::Seq;
+use crate::{deaths, texts};
+
+type Params = Vec<Box<dyn ToSql + Sync + Send>>;
 
 /// A statement with its parameters behind the endpoint.
 struct Write {
     sql: &'static str,
-    params: Vec<Box<dyn ToSql + Sync + Send>>,
+    params: Params,
 }
 
 macro_rules! params {
@@ -129,7 +131,7 @@ impl Rows {
         self.expiry_is_hard.push(job.expiry_is_hard);
         self.awaited.push(job.awaited);
         self.retries.push(job.retries.cast_signed());
-        self.barred.push(barred(job));
+        self.barred.push(texts::worker_names(&job.barred));
         self.deaths
             .push(deaths::text(&job.deaths).map(|it| text(&it)));
         self.workers
@@ -153,11 +155,30 @@ impl Rows {
         self.has_secrets.push(entry.keeps_secrets());
         self.has_output.push(entry.has_output());
     }
-}
 
-pub(super) fn barred(job: &Job) -> Option<String> {
-    let names: Vec<&str> = job.barred.iter().map(|worker| worker.as_str()).collect();
-    (!names.is_empty()).then(|| names.join(" "))
+    fn params(self) -> Params {
+        params![
+            self.ids,
+            self.statuses,
+            self.queued_at,
+            self.expires_at,
+            self.expiry_is_hard,
+            self.awaited,
+            self.retries,
+            self.barred,
+            self.deaths,
+            self.workers,
+            self.started_at,
+            self.lease_until,
+            self.begun,
+            self.ended_at,
+            self.errors,
+            self.forget_at,
+            self.deadlines,
+            self.has_secrets,
+            self.has_output,
+        ]
+    }
 }
 
 fn insert_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
@@ -177,44 +198,28 @@ fn insert_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
             new.iter().map(|(_, $name)| $value).collect::<Vec<_>>()
         };
     }
+    let ids = rows.ids.clone();
+    let mut params = rows.params();
+    params.extend(params![
+        each!(it => it.job.terms.low_priority),
+        each!(it => it.job.created_at.as_ms()),
+        each!(it => it.job.terms.execution_timeout_ms.map(ms)),
+        each!(it => ms(it.job.terms.ttl_ms)),
+        each!(it => it.job.terms.ttl_given),
+        each!(it => it.job.terms.retries_max.cast_signed()),
+        each!(it => ms(it.job.terms.retention_ms)),
+        each!(it => ms(it.job.terms.retention_sync_ms)),
+        each!(it => it.job.terms.ttl_expiry_forgets),
+        each!(it => it.job.terms.webhook_on_cancel),
+        each!(it => it.job.terms.poison_after.cast_signed()),
+        each!(it => it.webhook.as_ref().map(|webhook| webhook.url.clone())),
+        each!(it => it.webhook.as_ref().map_or(String::new(), |it| it.host.clone())),
+        each!(it => it.idempotency.as_ref().map(|it| it.key.clone())),
+        each!(it => it.idempotency.as_ref().map(|it| it.fingerprint.to_vec())),
+    ]);
     writes.push(Write {
         sql: sql::INSERT_JOBS,
-        params: params![
-            rows.ids.clone(),
-            rows.statuses,
-            each!(it => it.job.terms.low_priority),
-            each!(it => it.job.created_at.as_ms()),
-            rows.queued_at,
-            rows.expires_at,
-            rows.expiry_is_hard,
-            rows.awaited,
-            rows.retries,
-            rows.barred,
-            rows.deaths,
-            rows.workers,
-            rows.started_at,
-            rows.lease_until,
-            rows.begun,
-            rows.ended_at,
-            rows.errors,
-            rows.forget_at,
-            rows.deadlines,
-            rows.has_secrets,
-            rows.has_output,
-            each!(it => it.job.terms.execution_timeout_ms.map(ms)),
-            each!(it => ms(it.job.terms.ttl_ms)),
-            each!(it => it.job.terms.ttl_given),
-            each!(it => it.job.terms.retries_max.cast_signed()),
-            each!(it => ms(it.job.terms.retention_ms)),
-            each!(it => ms(it.job.terms.retention_sync_ms)),
-            each!(it => it.job.terms.ttl_expiry_forgets),
-            each!(it => it.job.terms.webhook_on_cancel),
-            each!(it => it.job.terms.poison_after.cast_signed()),
-            each!(it => it.webhook.as_ref().map(|webhook| webhook.url.clone())),
-            each!(it => it.webhook.as_ref().map_or(String::new(), |it| it.host.clone())),
-            each!(it => it.idempotency.as_ref().map(|it| it.key.clone())),
-            each!(it => it.idempotency.as_ref().map(|it| it.fingerprint.to_vec())),
-        ],
+        params,
     });
     let secrets: Vec<Option<Vec<u8>>> = new
         .iter()
@@ -222,7 +227,7 @@ fn insert_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
         .collect();
     writes.push(Write {
         sql: sql::INSERT_INPUTS,
-        params: params![rows.ids, each!(it => Raw(it.input.clone())), secrets,],
+        params: params![ids, each!(it => Raw(it.input.clone())), secrets,],
     });
 }
 
@@ -236,27 +241,7 @@ fn update_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
     }
     writes.push(Write {
         sql: sql::UPDATE_JOBS,
-        params: params![
-            rows.ids,
-            rows.statuses,
-            rows.queued_at,
-            rows.expires_at,
-            rows.expiry_is_hard,
-            rows.awaited,
-            rows.retries,
-            rows.barred,
-            rows.deaths,
-            rows.workers,
-            rows.started_at,
-            rows.lease_until,
-            rows.begun,
-            rows.ended_at,
-            rows.errors,
-            rows.forget_at,
-            rows.deadlines,
-            rows.has_secrets,
-            rows.has_output,
-        ],
+        params: rows.params(),
     });
 }
 

@@ -20,9 +20,9 @@ use self::errors::{is_refusal, unavailable};
 pub(super) use self::keys::keys;
 use self::read::{COLUMNS, job_of, ms};
 pub(super) use self::read::{Load, list, load};
-use crate::deaths;
 use crate::engine::{DeliveryRow, Forgettable, Kept, Registers, Result, Rows, Seq};
 use crate::{Due, Key, NewJob, Release, Settlement, StoreError, WebhookSecret};
+use crate::{deaths, texts};
 
 /// The writer's connection. A transaction begins with the first write of a group.
 pub(super) struct SqlRows {
@@ -103,11 +103,6 @@ impl SqlRows {
 fn key(seq: Seq) -> i64 {
     // Places are counted from 1; they cannot reach the sign bit.
     seq.cast_signed()
-}
-
-fn barred(job: &Job) -> Option<String> {
-    let names: Vec<&str> = job.barred.iter().map(|worker| worker.as_str()).collect();
-    (!names.is_empty()).then(|| names.join(" "))
 }
 
 impl Rows for SqlRows {
@@ -221,7 +216,7 @@ impl Rows for SqlRows {
                 job.expiry_is_hard,
                 job.awaited,
                 job.retries,
-                barred(job),
+                texts::worker_names(&job.barred),
                 attempt.map(|(worker, _)| worker.as_str()),
                 attempt.map(|(_, started_at)| started_at.as_ms()),
                 end.map(|end| end.at.as_ms()),

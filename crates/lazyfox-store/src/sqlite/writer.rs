@@ -6,10 +6,11 @@
 use std::thread::JoinHandle;
 
 use lazyfox_core::time::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::rows::SqlRows;
 use crate::engine::Engine;
+use crate::work::{self, Work};
 use crate::{Answer, LeaseMs, StoreError};
 
 /// Most operations in one commit.
@@ -27,42 +28,7 @@ pub(super) struct Writer {
 struct Call {
     now: Option<Timestamp>,
     bytes: usize,
-    work: Box<dyn Work>,
-}
-
-/// One caller's operation: run within the transaction, and once more when that came to nothing; answered
-/// after the commit.
-trait Work: Send {
-    fn run(&mut self, engine: &mut Engine<SqlRows>) -> Result<(), StoreError>;
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
-}
-
-struct Pending<F, T> {
-    run: F,
-    /// What the last run came to.
-    result: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<F, T> Work for Pending<F, T>
-where
-    F: Fn(&mut Engine<SqlRows>) -> Result<T, StoreError> + Send,
-    T: Send,
-{
-    fn run(&mut self, engine: &mut Engine<SqlRows>) -> Result<(), StoreError> {
-        let result = (self.run)(engine);
-        let outcome = result.as_ref().map(|_| ()).map_err(StoreError::clone);
-        self.result = Some(result);
-        outcome
-    }
-
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
-        let unanswered = || StoreError::Unavailable("the operation was not run".to_owned());
-        let Self { result, reply, .. } = *self;
-        let answer = committed.and_then(|()| result.unwrap_or_else(|| Err(unanswered())));
-        // A caller that went away took its own precautions.
-        let _ = reply.send(answer);
-    }
+    work: Box<dyn Work<SqlRows>>,
 }
 
 impl Writer {
@@ -92,12 +58,7 @@ impl Writer {
         bytes: usize,
         run: impl Fn(&mut Engine<SqlRows>) -> Result<T, StoreError> + Send + 'static,
     ) -> Answer<'a, T> {
-        let (reply, answer) = oneshot::channel();
-        let work = Box::new(Pending {
-            run,
-            result: None,
-            reply,
-        });
+        let (work, answer) = work::work(run);
         Box::pin(async move {
             let stopped = || StoreError::Unavailable("the store is shut down".to_owned());
             let calls = self.calls.as_ref().ok_or_else(stopped)?;
@@ -166,7 +127,7 @@ enum Whose {
 
 impl Committer {
     /// All in one commit; where that fails by the fault of one, each in a commit of its own.
-    fn carry_out(&mut self, mut group: Vec<Box<dyn Work>>) {
+    fn carry_out(&mut self, mut group: Vec<Box<dyn Work<SqlRows>>>) {
         let committed = self.commit(&mut group);
         let whose = committed.as_ref().err().map(|failed| failed.whose);
         if group.len() == 1 || whose != Some(Whose::OneOperations) {
@@ -186,7 +147,7 @@ impl Committer {
     }
 
     /// Either all of the group happened, or nothing of it, and the index does not think that it did.
-    fn commit(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), Failed> {
+    fn commit(&mut self, group: &mut [Box<dyn Work<SqlRows>>]) -> Result<(), Failed> {
         if !self.index_is_true {
             let derived = self.engine.rederive(self.now);
             derived.map_err(|error| Failed {
@@ -212,7 +173,7 @@ impl Committer {
         })
     }
 
-    fn try_commit(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
+    fn try_commit(&mut self, group: &mut [Box<dyn Work<SqlRows>>]) -> Result<(), StoreError> {
         for work in group {
             let before = self.changes();
             match work.run(&mut self.engine) {
@@ -231,7 +192,7 @@ impl Committer {
     }
 }
 
-fn answer(group: Vec<Box<dyn Work>>, committed: &Result<(), Failed>) {
+fn answer(group: Vec<Box<dyn Work<SqlRows>>>, committed: &Result<(), Failed>) {
     for work in group {
         work.answer(committed.clone().map_err(|failed| failed.error));
     }

@@ -243,10 +243,11 @@ impl Hands {
         running.into_iter().map(|it| it.job).collect()
     }
 
-    /// Whether a job runs or waits here.
-    pub(super) fn has(&self, job: JobId) -> bool {
-        self.running.iter().any(|it| it.job == job)
-            || self.waiting.iter().any(|it| it.job == job && !it.void)
+    /// The jobs that run or wait here.
+    pub(super) fn all(&self) -> impl Iterator<Item = JobId> + '_ {
+        let waiting = self.waiting.iter().filter(|it| !it.void);
+        let running = self.running.iter().map(|it| it.job);
+        running.chain(waiting.map(|it| it.job))
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -1,5 +1,7 @@
 //! What workers work on: what they were given, what they report, what they have to let go of.
 
+use std::collections::{HashMap, HashSet};
+
 use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::prefetch::Turn;
 use lazyfox_core::time::Timestamp;
@@ -25,13 +27,15 @@ impl Fleet {
         }
     }
 
-    /// Who works on a job, as far as it was given out here, or has yet to let go of it.
+    /// Who works on which of these jobs, as far as they were given out here.
     #[must_use]
-    pub fn with_job(&self, job: JobId) -> Option<WorkerId> {
+    pub fn with_any(&self, jobs: &HashSet<JobId>) -> HashMap<JobId, WorkerId> {
         let state = self.state();
-        let mut workers = state.workers.iter();
-        let with = workers.find(|(_, entry)| entry.hands.has(job));
-        with.map(|(worker, _)| worker.clone())
+        let hands = state.workers.iter().flat_map(|(worker, entry)| {
+            let here = entry.hands.all().filter(|job| jobs.contains(job));
+            here.map(move |job| (job, worker.clone()))
+        });
+        hands.collect()
     }
 
     /// A worker speaks of a job before its end. True when it waited inside the worker until now.

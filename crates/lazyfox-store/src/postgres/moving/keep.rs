@@ -11,12 +11,10 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::connect::{Failure, failed};
-use super::super::registers::ACCESS;
 use super::super::row::{Id, ms, text};
-use super::super::write::barred;
-use crate::deaths;
 use crate::moving::{CountersRecord, DeliveryRecord, EndpointRecord, JobRecord, Record};
 use crate::{Key, LeaseMs, WebhookSecret};
+use crate::{deaths, texts};
 
 /// Records of a batch, and bytes of payloads after which it is closed early.
 const BATCH: usize = 500;
@@ -259,7 +257,7 @@ impl<'a> Keeping<'a> {
             job.expiry_is_hard,
             job.awaited,
             job.retries.cast_signed(),
-            barred(&job),
+            texts::worker_names(&job.barred),
             deaths::text(&job.deaths).map(|it| text(&it)),
             attempt.map(|(worker, _)| worker.to_string()),
             attempt.map(|(_, at)| at.as_ms()),
@@ -371,16 +369,12 @@ impl<'a> Keeping<'a> {
         const SQL: &str = "
             INSERT INTO lazyfox.keys (id, label, hash, access, endpoints, created_at, revoked_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7)";
-        let access = ACCESS.iter().find(|(access, _)| *access == key.access);
-        let names = key.endpoints.as_ref().map(|all| {
-            let names: Vec<&str> = all.iter().map(EndpointId::as_str).collect();
-            names.join(" ")
-        });
+        let names = key.endpoints.as_deref().map(texts::endpoint_names);
         let params: [&(dyn ToSql + Sync); 7] = [
             &key.id,
             &text(&key.label),
             &&key.hash[..],
-            &access.map_or("read-only", |(_, name)| *name),
+            &texts::access_name(key.access),
             &names,
             &key.created_at.as_ms(),
             &key.revoked_at.map(Timestamp::as_ms),

@@ -4,10 +4,10 @@ use lazyfox_core::id::EndpointId;
 use lazyfox_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::keys::endpoint_of;
 use super::{SqlRows, unavailable};
 use crate::Release;
 use crate::engine::Result;
+use crate::texts::endpoint_of;
 
 impl SqlRows {
     pub(super) fn select_release(

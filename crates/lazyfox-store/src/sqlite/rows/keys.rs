@@ -7,13 +7,8 @@ use rusqlite::{Connection, params};
 
 use super::{SqlRows, unavailable};
 use crate::engine::Result;
+use crate::texts::{self, endpoint_of};
 use crate::{Access, Key, StoreError};
-
-const ACCESS: [(Access, &str); 3] = [
-    (Access::Admin, "admin"),
-    (Access::ReadWrite, "read-write"),
-    (Access::ReadOnly, "read-only"),
-];
 
 const COUNTERS: [(Counter, &str); 5] = [
     (Counter::Completed, "completed"),
@@ -22,14 +17,6 @@ const COUNTERS: [(Counter, &str); 5] = [
     (Counter::TimedOut, "timed_out"),
     (Counter::Retried, "retried"),
 ];
-
-fn access_name(access: Access) -> &'static str {
-    match access {
-        Access::Admin => "admin",
-        Access::ReadWrite => "read-write",
-        Access::ReadOnly => "read-only",
-    }
-}
 
 pub(super) fn counter_name(counter: Counter) -> &'static str {
     match counter {
@@ -48,19 +35,9 @@ fn named<T: Copy>(table: &[(T, &str)], name: &str) -> Result<T> {
         .ok_or_else(|| StoreError::Corrupt(format!("unknown name {name}")))
 }
 
-pub(super) fn endpoint_of(name: &str) -> Result<EndpointId> {
-    name.parse()
-        .map_err(|_| StoreError::Corrupt(format!("{name} is not an endpoint's name")))
-}
-
 impl SqlRows {
     pub(super) fn insert_key(&mut self, new: &Key) -> Result<()> {
-        let endpoints = new.endpoints.as_ref().map(|all| {
-            all.iter()
-                .map(EndpointId::as_str)
-                .collect::<Vec<_>>()
-                .join(" ")
-        });
+        let endpoints = new.endpoints.as_deref().map(texts::endpoint_names);
         self.write(
             "INSERT INTO keys (id, label, hash, access, endpoints, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -68,7 +45,7 @@ impl SqlRows {
                 new.id,
                 new.label,
                 new.hash,
-                access_name(new.access),
+                texts::access_name(new.access),
                 endpoints,
                 new.created_at.as_ms()
             ],
@@ -110,15 +87,9 @@ pub(in crate::sqlite) fn keys(connection: &Connection) -> Result<Vec<Key>> {
             Ok((key, access, endpoints))
         };
         let (mut key, access, endpoints) = read().map_err(unavailable)?;
-        key.access = named(&ACCESS, &access)?;
-        key.endpoints = endpoints
-            .map(|names| {
-                names
-                    .split_whitespace()
-                    .map(endpoint_of)
-                    .collect::<Result<_>>()
-            })
-            .transpose()?;
+        key.access = texts::access_of(&access)?;
+        let endpoints = endpoints.as_deref().map(texts::endpoints_of);
+        key.endpoints = endpoints.transpose()?;
         keys.push(key);
     }
     Ok(keys)

@@ -7,7 +7,7 @@ use lazyfox_core::job::{Job, State};
 use lazyfox_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::keys::{self, endpoint_of};
+use super::keys;
 use super::read::{COLUMNS, COLUMNS_COUNT, job_of};
 use super::{SqlRows, deliveries, key, unavailable};
 use crate::engine::{Registers as _, Result, Rows as _, Seq};
@@ -15,6 +15,7 @@ use crate::moving::{
     Contents, CountersRecord, DeliveryRecord, EndpointRecord, JobRecord, Record, canonical,
     counted, spelled,
 };
+use crate::texts::endpoint_of;
 use crate::{Idempotency, NewJob, Release, StoreError, Webhook, WebhookSecret};
 
 type Each<'a, E> = &'a mut dyn FnMut(Record) -> std::result::Result<(), E>;
