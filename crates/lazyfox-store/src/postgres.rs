@@ -13,6 +13,8 @@ mod load;
 mod moving;
 mod passes;
 mod pipeline;
+#[cfg(test)]
+mod plans;
 mod pulse;
 mod read;
 mod registers;

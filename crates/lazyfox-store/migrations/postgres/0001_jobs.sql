@@ -1,5 +1,9 @@
 -- The first format. Times are milliseconds since 1970 (UTC), durations milliseconds. Every key begins with the
 -- endpoint, so that the tables can be distributed by it. Texts hold no zero byte: where one came, there is U+FFFF.
+-- Two families of indexes: rows are found by key with the endpoint as it is, and in an order, or by who holds them,
+-- with the endpoint COLLATE "POSIX". It is the same order under another name, and a statement that says it can use
+-- those indexes only; which of them, its conditions say, as all of them are partial. Otherwise, while the tables are
+-- empty, the planner finds every index that begins with the endpoint equally good, and keeps the plan made then.
 -- Look inside with:  SELECT * FROM lazyfox.jobs_readable ORDER BY seq DESC LIMIT 10
 
 -- seq is the order of submission and the order of the queue; from one sequence, so that it holds over servers.
@@ -59,12 +63,12 @@ CREATE TABLE lazyfox.jobs (
     CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL))
 );
 -- The queue: the normal lane, then the low one, each in order.
-CREATE INDEX jobs_waiting ON lazyfox.jobs (endpoint, low_priority, seq) WHERE status = 'IN_QUEUE';
-CREATE INDEX jobs_held ON lazyfox.jobs (endpoint, worker) WHERE status = 'IN_PROGRESS';
-CREATE INDEX jobs_deadline ON lazyfox.jobs (endpoint, deadline) WHERE ended_at IS NULL;
-CREATE INDEX jobs_to_forget ON lazyfox.jobs (endpoint, forget_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX jobs_listed ON lazyfox.jobs (endpoint, seq);
-CREATE UNIQUE INDEX jobs_idempotency ON lazyfox.jobs (endpoint, idempotency_key)
+CREATE INDEX jobs_waiting ON lazyfox.jobs (endpoint COLLATE "POSIX", low_priority, seq) WHERE status = 'IN_QUEUE';
+CREATE INDEX jobs_held ON lazyfox.jobs (endpoint COLLATE "POSIX", worker) WHERE status = 'IN_PROGRESS';
+CREATE INDEX jobs_deadline ON lazyfox.jobs (endpoint COLLATE "POSIX", deadline) WHERE ended_at IS NULL;
+CREATE INDEX jobs_to_forget ON lazyfox.jobs (endpoint COLLATE "POSIX", forget_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX jobs_listed ON lazyfox.jobs (endpoint COLLATE "POSIX", seq) WHERE seq > 0;
+CREATE UNIQUE INDEX jobs_idempotency ON lazyfox.jobs (endpoint COLLATE "POSIX", idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
 -- Payloads, apart from the row that changes often. The input stays until the record goes (a failed job can be
@@ -117,11 +121,12 @@ CREATE TABLE lazyfox.deliveries (
     claimed_by    text    COLLATE "C" NOT NULL DEFAULT '',
     claimed_until bigint  NOT NULL DEFAULT 0,
     PRIMARY KEY (endpoint, number),
-    UNIQUE (endpoint, id, n),
     CHECK ((state = 'pending') = (due_at IS NOT NULL)),
     CHECK (round <= tries)
 );
-CREATE INDEX deliveries_open ON lazyfox.deliveries (endpoint, host, due_at, number)
+CREATE UNIQUE INDEX deliveries_of ON lazyfox.deliveries (endpoint COLLATE "POSIX", id, n)
+    WHERE n > 0;
+CREATE INDEX deliveries_open ON lazyfox.deliveries (endpoint COLLATE "POSIX", host, due_at, number)
     WHERE due_at IS NOT NULL;
 -- Each try, the first is 1. status is that of the answer, answer its first bytes, error why it was no success.
 CREATE TABLE lazyfox.tries (

@@ -257,7 +257,8 @@ fn settings() -> String {
         "SET statement_timeout = {STATEMENT_MS}; \
          SET idle_in_transaction_session_timeout = {IDLE_MS}; \
          SET synchronous_commit = on; SET jit = off; SET plan_cache_mode = force_generic_plan; \
-         SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+         SET enable_seqscan = off; SET enable_bitmapscan = off; \
+         SET enable_hashjoin = off; SET enable_mergejoin = off"
     )
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Client, Pool};
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::time::Timestamp;
 use tokio::time::Instant;
@@ -135,6 +135,7 @@ pub(super) async fn look(
     let rows = connect::rows(&client, sql::PULSE, &[&on, &ids, &queues]).await?;
     let mut news = News::default();
     let mut found = Next::default();
+    let mut grown: Vec<&str> = Vec::new();
     for row in &rows {
         let what: &str = column(row, 0)?;
         let endpoint = || -> Result<EndpointId> { endpoint_of(column(row, 1)?) };
@@ -145,11 +146,23 @@ pub(super) async fn look(
             "queue" => news.queues.push((endpoint()?, News::ANY)),
             "deadline" => found.deadline = at,
             "forget" => found.forget = at,
+            "grown" => grown.push(column(row, 1)?),
             _ => found.deliveries_open = true,
         }
     }
     news.deadlines = found.deadline <= now;
     news.deliveries = found.deliveries_open;
     knowledge.looked(began_at, found);
+    analyze(&client, &grown).await;
     Ok(news)
+}
+
+/// A table that was vacuumed while it was empty is planned for as empty until the next vacuum, a minute later
+/// or more: its statements would read all of it. With statistics, all connections plan anew.
+async fn analyze(client: &Client, grown: &[&str]) {
+    for table in grown {
+        // An account that may not do so has to wait for the database's own vacuum.
+        let analyze = format!("ANALYZE lazyfox.{table}");
+        let _ = client.batch_execute(&analyze).await;
+    }
 }

@@ -1,7 +1,10 @@
 //! The statements. The first parameter of each is the endpoint, unless it says for which it is.
 //!
 //! Rows that are joined to arrays get the endpoint from there, behind `OFFSET 0`: the database then begins
-//! with the arrays and looks each row up by its key, whatever it thinks of the size of the tables.
+//! with the arrays and looks each row up by its key, whatever it thinks of the size of the tables. Arrays are
+//! sorted where rows are locked, so that groups wait for each other in one order.
+//!
+//! What goes by an order and not by a key says `COLLATE "POSIX"`: the schema tells why.
 
 macro_rules! columns {
     () => {
@@ -11,6 +14,33 @@ macro_rules! columns {
          j.retries_max, j.retention, j.retention_sync, j.ttl_expiry_forgets, \
          j.webhook IS NOT NULL, j.webhook_on_cancel, j.begun, j.deaths, j.poison_after, \
          j.lease_until, j.has_secrets, j.has_output"
+    };
+}
+
+/// The parameter `$2`, an array of what a key has beside the endpoint.
+macro_rules! keys {
+    ($key:literal, $kind:literal) => {
+        concat!(
+            "(SELECT $1::text AS endpoint, ",
+            $key,
+            " FROM unnest($2::",
+            $kind,
+            "[]) AS a(",
+            $key,
+            ") OFFSET 0) AS u"
+        )
+    };
+}
+
+macro_rules! forget {
+    ($table:literal) => {
+        concat!(
+            "DELETE FROM lazyfox.",
+            $table,
+            " t USING ",
+            keys!("id", "uuid"),
+            " WHERE t.endpoint = u.endpoint AND t.id = u.id"
+        )
     };
 }
 
@@ -31,7 +61,10 @@ macro_rules! delivery_columns {
 pub(super) const JOBS: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM lazyfox.jobs j WHERE j.endpoint = $1 AND j.id = ANY($2) ORDER BY j.id FOR UPDATE"
+    " FROM ",
+    keys!("id", "uuid"),
+    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.jobs k
+                           WHERE k.endpoint = u.endpoint AND k.id = u.id FOR UPDATE) AS j"
 );
 
 /// On these endpoints.
@@ -39,22 +72,22 @@ pub(super) const HELD: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM lazyfox.jobs j
-      WHERE j.endpoint = ANY($1) AND j.worker = ANY($2) AND j.status = 'IN_PROGRESS'
-      ORDER BY j.id FOR UPDATE"
+      WHERE j.endpoint COLLATE \"POSIX\" = ANY($1) AND j.worker = ANY($2) AND j.status = 'IN_PROGRESS'
+      FOR UPDATE"
 );
 
 pub(super) const KEYS: &str = concat!(
     "SELECT ",
     columns!(),
     ", j.idempotency_key, j.fingerprint
-      FROM lazyfox.jobs j WHERE j.endpoint = $1 AND j.idempotency_key = ANY($2)"
+      FROM lazyfox.jobs j WHERE j.endpoint COLLATE \"POSIX\" = $1 AND j.idempotency_key = ANY($2)"
 );
 
 pub(super) const WAITING: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM lazyfox.jobs j
-      WHERE j.endpoint = $1 AND j.status = 'IN_QUEUE' AND j.seq <= $2
+      WHERE j.endpoint COLLATE \"POSIX\" = $1 AND j.status = 'IN_QUEUE' AND j.seq <= $2
       ORDER BY j.low_priority, j.seq LIMIT $3 FOR UPDATE"
 );
 
@@ -62,7 +95,7 @@ pub(super) const WAITING: &str = concat!(
 pub(super) const HEADS: &str = concat!(
     "WITH j AS MATERIALIZED (
          SELECT * FROM lazyfox.jobs
-         WHERE endpoint = $1 AND status = 'IN_QUEUE'
+         WHERE endpoint COLLATE \"POSIX\" = $1 AND status = 'IN_QUEUE'
          ORDER BY low_priority, seq LIMIT $2 FOR UPDATE SKIP LOCKED)
      SELECT ",
     columns!(),
@@ -73,30 +106,43 @@ pub(super) const HEADS: &str = concat!(
 );
 
 /// What waits of each, and as many bodies as are wanted of any.
-pub(super) const CHUNKS: &str = "
-     SELECT id, waiting, n, CASE WHEN $3::bigint > 0 THEN body END
-     FROM (SELECT id, n, body, sum(octet_length(body)) OVER (PARTITION BY id) AS waiting,
-                  sum(octet_length(body)) OVER (PARTITION BY id ORDER BY n)
-                      - octet_length(body) AS before
-           FROM lazyfox.chunks WHERE endpoint = $1 AND id = ANY($2)) AS c
-     WHERE before <= $3 ORDER BY id, n";
+pub(super) const CHUNKS: &str = concat!(
+    "SELECT u.id, c.waiting, c.n, CASE WHEN $3::bigint > 0 THEN c.body END
+     FROM ",
+    keys!("id", "uuid"),
+    " CROSS JOIN LATERAL (
+         SELECT n, body, sum(octet_length(body)) OVER () AS waiting,
+                sum(octet_length(body)) OVER (ORDER BY n) - octet_length(body) AS before
+         FROM lazyfox.chunks k WHERE k.endpoint = u.endpoint AND k.id = u.id) AS c
+     WHERE c.before <= $3"
+);
 
-pub(super) const OVER: &str = "
-     SELECT id, seq, webhook IS NOT NULL FROM lazyfox.jobs
-     WHERE endpoint = $1 AND id = ANY($2) AND forget_at <= $3 ORDER BY id FOR UPDATE SKIP LOCKED";
+pub(super) const OVER: &str = concat!(
+    "SELECT j.id, j.seq, j.webhook IS NOT NULL FROM ",
+    keys!("id", "uuid"),
+    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.jobs k
+                           WHERE k.endpoint = u.endpoint AND k.id = u.id AND k.forget_at <= $3
+                           FOR UPDATE SKIP LOCKED) AS j"
+);
 
 pub(super) const DELIVERIES_OF: &str = concat!(
     "SELECT ",
     delivery_columns!(),
-    " FROM lazyfox.deliveries d
-      WHERE d.endpoint = $1 AND d.id = ANY($2) ORDER BY d.number FOR UPDATE"
+    " FROM ",
+    keys!("id", "uuid"),
+    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.deliveries k
+                           WHERE k.endpoint COLLATE \"POSIX\" = u.endpoint AND k.id = u.id
+                               AND k.n > 0
+                           FOR UPDATE) AS d"
 );
 
 pub(super) const DELIVERIES: &str = concat!(
     "SELECT ",
     delivery_columns!(),
-    " FROM lazyfox.deliveries d
-      WHERE d.endpoint = $1 AND d.number = ANY($2) ORDER BY d.number FOR UPDATE"
+    " FROM ",
+    keys!("number", "int8"),
+    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.deliveries k
+                           WHERE k.endpoint = u.endpoint AND k.number = u.number FOR UPDATE) AS d"
 );
 
 pub(super) const INSERT_QUEUE: &str =
@@ -138,16 +184,18 @@ pub(super) const UPDATE_JOBS: &str = "
          OFFSET 0) AS u
      WHERE j.endpoint = u.endpoint AND j.id = u.id";
 
-pub(super) const WIPE_SECRETS: &str =
-    "UPDATE lazyfox.inputs SET secrets = NULL WHERE endpoint = $1 AND id = ANY($2)";
+pub(super) const WIPE_SECRETS: &str = concat!(
+    "UPDATE lazyfox.inputs i SET secrets = NULL FROM ",
+    keys!("id", "uuid"),
+    " WHERE i.endpoint = u.endpoint AND i.id = u.id"
+);
 
 pub(super) const INSERT_OUTPUTS: &str = "
      INSERT INTO lazyfox.outputs (endpoint, id, body)
      SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])
      ON CONFLICT (endpoint, id) DO UPDATE SET body = excluded.body";
 
-pub(super) const DELETE_OUTPUTS: &str =
-    "DELETE FROM lazyfox.outputs WHERE endpoint = $1 AND id = ANY($2)";
+pub(super) const DELETE_OUTPUTS: &str = forget!("outputs");
 
 /// Up to a number of each.
 pub(super) const DELETE_CHUNKS: &str = "
@@ -168,7 +216,8 @@ pub(super) const INSERT_DELIVERIES: &str = "
      INSERT INTO lazyfox.deliveries (endpoint, id, n, host, bytes, state, created_at, due_at, tries,
          round, keep_until)
      SELECT $1, u.id,
-         u.nth + (SELECT count(*) FROM lazyfox.deliveries d WHERE d.endpoint = $1 AND d.id = u.id),
+         u.nth + (SELECT count(*) FROM lazyfox.deliveries d WHERE d.endpoint COLLATE \"POSIX\" = $1 AND d.id = u.id
+                      AND d.n > 0),
          j.webhook_host,
          coalesce((SELECT octet_length(body) FROM lazyfox.inputs i
                    WHERE i.endpoint = $1 AND i.id = u.id), 0)
@@ -208,23 +257,35 @@ pub(super) const POSTPONE: &str = "
      WHERE j.endpoint = u.endpoint AND j.id = u.id";
 
 pub(super) const FORGET: [&str; 4] = [
-    "DELETE FROM lazyfox.jobs WHERE endpoint = $1 AND id = ANY($2)",
-    "DELETE FROM lazyfox.inputs WHERE endpoint = $1 AND id = ANY($2)",
-    "DELETE FROM lazyfox.outputs WHERE endpoint = $1 AND id = ANY($2)",
-    "DELETE FROM lazyfox.chunks WHERE endpoint = $1 AND id = ANY($2)",
+    forget!("jobs"),
+    forget!("inputs"),
+    DELETE_OUTPUTS,
+    forget!("chunks"),
 ];
 
 pub(super) const FORGET_DELIVERIES: [&str; 2] = [
-    "DELETE FROM lazyfox.tries WHERE endpoint = $1 AND number IN
-         (SELECT number FROM lazyfox.deliveries WHERE endpoint = $1 AND id = ANY($2))",
-    "DELETE FROM lazyfox.deliveries WHERE endpoint = $1 AND id = ANY($2)",
+    concat!(
+        "DELETE FROM lazyfox.tries t USING (
+             SELECT d.endpoint, d.number FROM ",
+        keys!("id", "uuid"),
+        " CROSS JOIN LATERAL (SELECT k.endpoint, k.number FROM lazyfox.deliveries k
+                               WHERE k.endpoint COLLATE \"POSIX\" = u.endpoint AND k.id = u.id
+                                   AND k.n > 0 OFFSET 0) AS d
+             OFFSET 0) AS d
+         WHERE t.endpoint = d.endpoint AND t.number = d.number"
+    ),
+    concat!(
+        "DELETE FROM lazyfox.deliveries t USING ",
+        keys!("id", "uuid"),
+        " WHERE t.endpoint COLLATE \"POSIX\" = u.endpoint AND t.id = u.id AND t.n > 0"
+    ),
 ];
 
 /// Of all endpoints: whose deadline is due, the earliest first.
 pub(super) const DUE: &str = "
      SELECT d.endpoint, d.id FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.endpoint, j.id, j.seq, j.deadline FROM lazyfox.jobs j
-         WHERE j.endpoint = q.endpoint AND j.ended_at IS NULL AND j.deadline <= $1
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL AND j.deadline <= $1
          ORDER BY j.deadline, j.seq LIMIT $2) AS d
      ORDER BY d.deadline, d.seq LIMIT $2";
 
@@ -232,37 +293,39 @@ pub(super) const DUE: &str = "
 pub(super) const NEXT_DEADLINE: &str = "
      SELECT min(d.deadline) FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.deadline FROM lazyfox.jobs j
-         WHERE j.endpoint = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d";
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d";
 
 /// Of all endpoints: ended jobs whose retention is over, the earliest first.
 pub(super) const FORGETTABLE: &str = "
      SELECT d.endpoint, d.id, d.seq, d.has_webhook FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.endpoint, j.id, j.seq, j.forget_at, j.webhook IS NOT NULL AS has_webhook
          FROM lazyfox.jobs j
-         WHERE j.endpoint = q.endpoint AND j.ended_at IS NOT NULL AND j.forget_at <= $1
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NOT NULL AND j.forget_at <= $1
          ORDER BY j.forget_at, j.seq LIMIT $2) AS d
      ORDER BY d.forget_at, d.seq LIMIT $2";
 
 /// Of all endpoints: what waits and runs.
 pub(super) const DEMAND: &str = "
-     SELECT q.endpoint, coalesce(c.queued, 0), coalesce(c.queued_low, 0), coalesce(c.running, 0),
-            o.queued_at
-     FROM lazyfox.queues q
-     LEFT JOIN (SELECT endpoint, count(*) FILTER (WHERE status = 'IN_QUEUE' AND NOT low_priority)
-                           AS queued,
-                       count(*) FILTER (WHERE status = 'IN_QUEUE' AND low_priority) AS queued_low,
-                       count(*) FILTER (WHERE status = 'IN_PROGRESS') AS running
-                FROM lazyfox.jobs WHERE ended_at IS NULL GROUP BY endpoint) AS c USING (endpoint)
-     LEFT JOIN LATERAL (SELECT j.queued_at FROM lazyfox.jobs j
-                        WHERE j.endpoint = q.endpoint AND j.status = 'IN_QUEUE'
-                            AND NOT j.low_priority
-                        ORDER BY j.seq LIMIT 1) AS o ON true
+     SELECT q.endpoint, c.queued, c.queued_low, c.running,
+            (SELECT j.queued_at FROM lazyfox.jobs j
+             WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.status = 'IN_QUEUE'
+                 AND NOT j.low_priority
+             ORDER BY j.seq LIMIT 1)
+     FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT count(*) FILTER (WHERE status = 'IN_QUEUE' AND NOT low_priority) AS queued,
+                count(*) FILTER (WHERE status = 'IN_QUEUE' AND low_priority) AS queued_low,
+                count(*) FILTER (WHERE status = 'IN_PROGRESS') AS running
+         FROM lazyfox.jobs j
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL) AS c
      ORDER BY q.endpoint";
 
 /// Of all endpoints: who holds how many jobs.
 pub(super) const HOLDERS: &str = "
-     SELECT endpoint, worker, count(*) FROM lazyfox.jobs WHERE status = 'IN_PROGRESS'
-     GROUP BY endpoint, worker ORDER BY endpoint, worker";
+     SELECT q.endpoint, h.worker, h.jobs FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT j.worker, count(*) AS jobs FROM lazyfox.jobs j
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.status = 'IN_PROGRESS'
+         GROUP BY j.worker ORDER BY j.worker) AS h
+     ORDER BY q.endpoint, h.worker";
 
 /// Of all endpoints.
 pub(super) const COUNTS: &str = "
@@ -274,10 +337,11 @@ pub(super) const PLACE: &str = "
      SELECT j.low_priority,
             (SELECT count(*) FROM (
                  SELECT 1 FROM lazyfox.jobs w
-                 WHERE w.endpoint = $1 AND w.status = 'IN_QUEUE'
+                 WHERE w.endpoint COLLATE \"POSIX\" = $1 AND w.status = 'IN_QUEUE'
                      AND (w.low_priority, w.seq) < (j.low_priority, j.seq)
                  LIMIT $3) AS ahead)
-     FROM lazyfox.jobs j WHERE j.endpoint = $1 AND j.id = $2 AND j.status = 'IN_QUEUE'";
+     FROM (SELECT * FROM lazyfox.jobs WHERE endpoint = $1 AND id = $2 OFFSET 0) AS j
+     WHERE j.status = 'IN_QUEUE'";
 
 /// With those parts of each that are asked for, as far as they are not larger than this.
 pub(super) const LOAD: &str = concat!(
@@ -299,55 +363,61 @@ pub(super) const LOAD: &str = concat!(
 pub(super) const LIST: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM (SELECT * FROM lazyfox.jobs WHERE endpoint = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3) j
+    " FROM (SELECT * FROM lazyfox.jobs WHERE endpoint COLLATE \"POSIX\" = $1 AND seq > 0 AND seq < $2 ORDER BY seq DESC LIMIT $3) j
       WHERE $4::text IS NULL OR j.status = $4 ORDER BY j.seq DESC LIMIT $5"
 );
 
 /// The last of so many.
 pub(super) const LIST_END: &str = "
-     SELECT seq FROM lazyfox.jobs WHERE endpoint = $1 AND seq < $2
+     SELECT seq FROM lazyfox.jobs WHERE endpoint COLLATE \"POSIX\" = $1 AND seq > 0 AND seq < $2
      ORDER BY seq DESC OFFSET $3 LIMIT 1";
 
-pub(super) const LAST_SEQ: &str =
-    "SELECT coalesce(max(seq), 0) FROM lazyfox.jobs WHERE endpoint = $1";
+pub(super) const LAST_SEQ: &str = "SELECT coalesce(max(seq), 0) FROM lazyfox.jobs
+     WHERE endpoint COLLATE \"POSIX\" = $1 AND seq > 0";
 
 /// Of all endpoints: where a worker holds jobs.
 pub(super) const HELD_ON: &str = "
-     SELECT q.endpoint FROM lazyfox.queues q
-     WHERE EXISTS (SELECT 1 FROM lazyfox.jobs j WHERE j.endpoint = q.endpoint AND j.worker = $1
-                   AND j.status = 'IN_PROGRESS')";
+     SELECT q.endpoint FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT 1 FROM lazyfox.jobs j
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.worker = $1
+             AND j.status = 'IN_PROGRESS' LIMIT 1) AS h";
 
 /// Of all endpoints and hosts: the first of what is open and not another server's ($2) at the moment.
 pub(super) const OPEN_DELIVERIES: &str = "
      WITH RECURSIVE lanes AS (
          SELECT q.endpoint, (SELECT d.host FROM lazyfox.deliveries d
-                             WHERE d.endpoint = q.endpoint AND d.due_at IS NOT NULL
+                             WHERE d.endpoint COLLATE \"POSIX\" = q.endpoint AND d.due_at IS NOT NULL
                              ORDER BY d.host LIMIT 1) AS host
          FROM lazyfox.queues q
          UNION ALL
          SELECT l.endpoint, (SELECT d.host FROM lazyfox.deliveries d
-                             WHERE d.endpoint = l.endpoint AND d.due_at IS NOT NULL
+                             WHERE d.endpoint COLLATE \"POSIX\" = l.endpoint AND d.due_at IS NOT NULL
                                  AND d.host > l.host
                              ORDER BY d.host LIMIT 1)
          FROM lanes l WHERE l.host IS NOT NULL)
      SELECT l.endpoint, l.host, d.number, d.bytes, d.due_at
      FROM lanes l CROSS JOIN LATERAL (
          SELECT o.number, o.bytes, o.due_at FROM lazyfox.deliveries o
-         WHERE o.endpoint = l.endpoint AND o.host = l.host AND o.due_at IS NOT NULL
+         WHERE o.endpoint COLLATE \"POSIX\" = l.endpoint AND o.host = l.host AND o.due_at IS NOT NULL
              AND (o.claimed_by = $2 OR o.claimed_until < extract(epoch FROM now()) * 1000)
          ORDER BY o.due_at, o.number LIMIT $1) AS d
      WHERE l.host IS NOT NULL";
 
 /// What is still open and not another server's is this server's ($3) for a while ($4).
-pub(super) const CLAIM: &str = "
-     UPDATE lazyfox.deliveries d
+pub(super) const CLAIM: &str = concat!(
+    "UPDATE lazyfox.deliveries d
      SET claimed_by = $3, claimed_until = extract(epoch FROM now()) * 1000 + $4::int8
-     WHERE d.endpoint = $1 AND d.number IN (
-         SELECT o.number FROM lazyfox.deliveries o
-         WHERE o.endpoint = $1 AND o.number = ANY($2) AND o.due_at IS NOT NULL
-             AND (o.claimed_by = $3 OR o.claimed_until < extract(epoch FROM now()) * 1000)
-         ORDER BY o.number FOR UPDATE SKIP LOCKED)
-     RETURNING d.number";
+     FROM (SELECT o.endpoint, o.number FROM ",
+    keys!("number", "int8"),
+    " CROSS JOIN LATERAL (
+             SELECT k.endpoint, k.number FROM lazyfox.deliveries k
+             WHERE k.endpoint = u.endpoint AND k.number = u.number AND k.due_at IS NOT NULL
+                 AND (k.claimed_by = $3 OR k.claimed_until < extract(epoch FROM now()) * 1000)
+             FOR UPDATE SKIP LOCKED) AS o
+           OFFSET 0) AS c
+     WHERE d.endpoint = c.endpoint AND d.number = c.number
+     RETURNING d.number"
+);
 
 /// What an open delivery sends.
 pub(super) const OUTGOING: &str = concat!(
@@ -358,8 +428,9 @@ pub(super) const OUTGOING: &str = concat!(
                           WHERE o.endpoint = $1 AND o.id = d.id) END,
        CASE WHEN $4 THEN (SELECT body FROM lazyfox.inputs i
                           WHERE i.endpoint = $1 AND i.id = d.id) END
-     FROM lazyfox.deliveries d JOIN lazyfox.jobs j ON j.endpoint = d.endpoint AND j.id = d.id
-     WHERE d.endpoint = $1 AND d.number = $2 AND d.due_at IS NOT NULL
+     FROM (SELECT * FROM lazyfox.deliveries WHERE endpoint = $1 AND number = $2 OFFSET 0) AS d
+     JOIN lazyfox.jobs j ON j.endpoint = d.endpoint AND j.id = d.id
+     WHERE d.due_at IS NOT NULL
          AND (d.claimed_by = $5 OR d.claimed_until < extract(epoch FROM now()) * 1000)"
 );
 
@@ -381,12 +452,16 @@ pub(super) const LIST_DELIVERIES_END: &str = "
      WHERE endpoint = $1 AND number < $2 AND ($4::uuid IS NULL OR id = $4)
      ORDER BY number DESC OFFSET $3 LIMIT 1";
 
-pub(super) const TRIES: &str = "
-     SELECT number, at, duration, status, answer, error FROM lazyfox.tries
-     WHERE endpoint = $1 AND number = ANY($2) ORDER BY number, try";
+pub(super) const TRIES: &str = concat!(
+    "SELECT t.number, t.at, t.duration, t.status, t.answer, t.error FROM ",
+    keys!("number", "int8"),
+    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.tries k
+                           WHERE k.endpoint = u.endpoint AND k.number = u.number
+                           ORDER BY k.try OFFSET 0) AS t"
+);
 
-/// What is watched and has happened: jobs that ended or stream, queues that have a job; and the next things
-/// to do on all endpoints.
+/// What is watched and has happened: jobs that ended or stream, queues that have a job; the next things to
+/// do on all endpoints; and tables that have grown since the planner heard that they were empty.
 pub(super) const PULSE: &str = "
      SELECT 'job' AS what, u.endpoint, u.id, NULL::int8 AS at
      FROM (SELECT * FROM unnest($1::text[], $2::uuid[]) AS u(endpoint, id) OFFSET 0) AS u
@@ -395,22 +470,28 @@ pub(super) const PULSE: &str = "
          OR EXISTS (SELECT 1 FROM lazyfox.chunks c WHERE c.endpoint = u.endpoint AND c.id = u.id)
      UNION ALL
      SELECT 'queue', u.endpoint, NULL, NULL FROM unnest($3::text[]) AS u(endpoint)
-     WHERE EXISTS (SELECT 1 FROM lazyfox.jobs j
-                   WHERE j.endpoint = u.endpoint AND j.status = 'IN_QUEUE')
+     CROSS JOIN LATERAL (
+         SELECT 1 FROM lazyfox.jobs j
+         WHERE j.endpoint COLLATE \"POSIX\" = u.endpoint AND j.status = 'IN_QUEUE' LIMIT 1) AS w
      UNION ALL
      SELECT 'deadline', NULL, NULL, min(d.deadline)
      FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.deadline FROM lazyfox.jobs j
-         WHERE j.endpoint = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d
      UNION ALL
      SELECT 'forget', NULL, NULL, min(d.forget_at)
      FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.forget_at FROM lazyfox.jobs j
-         WHERE j.endpoint = q.endpoint AND j.ended_at IS NOT NULL ORDER BY j.forget_at LIMIT 1) AS d
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NOT NULL ORDER BY j.forget_at LIMIT 1) AS d
      UNION ALL
-     SELECT 'open', NULL, NULL, NULL FROM lazyfox.queues q
-     WHERE EXISTS (SELECT 1 FROM lazyfox.deliveries d
-                   WHERE d.endpoint = q.endpoint AND d.due_at IS NOT NULL)";
+     SELECT 'open', NULL, NULL, NULL FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT 1 FROM lazyfox.deliveries d
+         WHERE d.endpoint COLLATE \"POSIX\" = q.endpoint AND d.due_at IS NOT NULL LIMIT 1) AS o
+     UNION ALL
+     SELECT 'grown', c.relname, NULL, NULL
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'lazyfox' AND c.relkind = 'r' AND c.reltuples = 0
+         AND pg_catalog.pg_relation_size(c.oid) > 65536";
 
 /// All jobs in the order of submission, each with what is kept beside it. Bodies are looked up when the
 /// order is known, so that they are not sorted.

@@ -1,0 +1,245 @@
+//! Plans are made once for each connection, whatever the tables look like at that moment. Each statement must
+//! find its rows by the indexes that are meant for it: made while the tables are new, empty, or full.
+
+use std::collections::BTreeSet;
+
+use lazyfox_core::time::Timestamp;
+use tokio_postgres::Client;
+
+use super::{pulse, sql};
+use crate::Watched;
+use crate::postgres::{Access, PostgresStore, Trust};
+
+/// A statement, and the indexes that it is meant to use.
+const PLANS: &[(&str, &str, &[&str])] = &[
+    ("JOBS", sql::JOBS, &["jobs_pkey"]),
+    ("HELD", sql::HELD, &["jobs_held"]),
+    ("KEYS", sql::KEYS, &["jobs_idempotency"]),
+    ("WAITING", sql::WAITING, &["jobs_waiting"]),
+    ("HEADS", sql::HEADS, &["inputs_pkey", "jobs_waiting"]),
+    ("CHUNKS", sql::CHUNKS, &["chunks_pkey"]),
+    ("OVER", sql::OVER, &["jobs_pkey"]),
+    (
+        "DELIVERIES_OF",
+        sql::DELIVERIES_OF,
+        &["deliveries_of", "jobs_pkey"],
+    ),
+    (
+        "DELIVERIES",
+        sql::DELIVERIES,
+        &["deliveries_pkey", "jobs_pkey"],
+    ),
+    ("UPDATE_JOBS", sql::UPDATE_JOBS, &["jobs_pkey"]),
+    ("WIPE_SECRETS", sql::WIPE_SECRETS, &["inputs_pkey"]),
+    ("DELETE_OUTPUTS", sql::DELETE_OUTPUTS, &["outputs_pkey"]),
+    ("DELETE_CHUNKS", sql::DELETE_CHUNKS, &["chunks_pkey"]),
+    ("INSERT_CHUNKS", sql::INSERT_CHUNKS, &["chunks_pkey"]),
+    (
+        "INSERT_DELIVERIES",
+        sql::INSERT_DELIVERIES,
+        &["deliveries_of", "inputs_pkey", "jobs_pkey", "outputs_pkey"],
+    ),
+    (
+        "UPDATE_DELIVERIES",
+        sql::UPDATE_DELIVERIES,
+        &["deliveries_pkey"],
+    ),
+    ("POSTPONE", sql::POSTPONE, &["jobs_pkey"]),
+    ("FORGET", sql::FORGET[0], &["jobs_pkey"]),
+    ("FORGET inputs", sql::FORGET[1], &["inputs_pkey"]),
+    ("FORGET chunks", sql::FORGET[3], &["chunks_pkey"]),
+    (
+        "FORGET_DELIVERIES",
+        sql::FORGET_DELIVERIES[0],
+        &["deliveries_of", "tries_pkey"],
+    ),
+    (
+        "FORGET_DELIVERIES after",
+        sql::FORGET_DELIVERIES[1],
+        &["deliveries_of"],
+    ),
+    ("DUE", sql::DUE, &["jobs_deadline", "queues_pkey"]),
+    (
+        "NEXT_DEADLINE",
+        sql::NEXT_DEADLINE,
+        &["jobs_deadline", "queues_pkey"],
+    ),
+    (
+        "FORGETTABLE",
+        sql::FORGETTABLE,
+        &["jobs_to_forget", "queues_pkey"],
+    ),
+    (
+        "DEMAND",
+        sql::DEMAND,
+        &["jobs_deadline", "jobs_waiting", "queues_pkey"],
+    ),
+    ("HOLDERS", sql::HOLDERS, &["jobs_held", "queues_pkey"]),
+    ("PLACE", sql::PLACE, &["jobs_pkey", "jobs_waiting"]),
+    (
+        "LOAD",
+        sql::LOAD,
+        &["inputs_pkey", "jobs_pkey", "outputs_pkey"],
+    ),
+    ("LIST", sql::LIST, &["jobs_listed"]),
+    ("LIST_END", sql::LIST_END, &["jobs_listed"]),
+    ("LAST_SEQ", sql::LAST_SEQ, &["jobs_listed"]),
+    ("HELD_ON", sql::HELD_ON, &["jobs_held", "queues_pkey"]),
+    (
+        "OPEN_DELIVERIES",
+        sql::OPEN_DELIVERIES,
+        &["deliveries_open", "queues_pkey"],
+    ),
+    ("CLAIM", sql::CLAIM, &["deliveries_pkey"]),
+    (
+        "OUTGOING",
+        sql::OUTGOING,
+        &[
+            "deliveries_pkey",
+            "inputs_pkey",
+            "jobs_pkey",
+            "outputs_pkey",
+        ],
+    ),
+    (
+        "LIST_DELIVERIES",
+        sql::LIST_DELIVERIES,
+        &["deliveries_pkey", "jobs_pkey"],
+    ),
+    (
+        "LIST_DELIVERIES_END",
+        sql::LIST_DELIVERIES_END,
+        &["deliveries_pkey"],
+    ),
+    ("TRIES", sql::TRIES, &["tries_pkey"]),
+    (
+        "PULSE",
+        sql::PULSE,
+        &[
+            "chunks_pkey",
+            "deliveries_open",
+            "jobs_deadline",
+            "jobs_pkey",
+            "jobs_to_forget",
+            "jobs_waiting",
+            "queues_pkey",
+        ],
+    ),
+];
+
+/// Jobs of one endpoint in all states, half of them with a delivery; those that wait are few.
+const FILL: &str = "
+INSERT INTO lazyfox.queues VALUES ('e'), ('f');
+INSERT INTO lazyfox.jobs (endpoint, id, status, low_priority, created_at, queued_at, expires_at,
+    expiry_is_hard, awaited, retries, worker, started_at, lease_until, ended_at, forget_at, deadline,
+    has_secrets, ttl, ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets,
+    webhook_on_cancel, poison_after)
+SELECT 'e', md5(n::text)::uuid, status, false, n, n, n, false, false, 0,
+    CASE status WHEN 'IN_QUEUE' THEN NULL ELSE 'w' || n % 100 END,
+    CASE status WHEN 'IN_QUEUE' THEN NULL ELSE n END,
+    CASE status WHEN 'IN_PROGRESS' THEN n END,
+    CASE status WHEN 'COMPLETED' THEN n END, CASE status WHEN 'COMPLETED' THEN n END,
+    CASE status WHEN 'COMPLETED' THEN NULL ELSE n END,
+    false, 1, false, 0, 1, 1, false, false, 0
+FROM (SELECT n, CASE WHEN n % 100 = 0 THEN 'IN_QUEUE' WHEN n % 100 < 3 THEN 'IN_PROGRESS'
+                ELSE 'COMPLETED' END AS status FROM generate_series(1, 5000) n) t;
+INSERT INTO lazyfox.inputs SELECT endpoint, id, 'x' FROM lazyfox.jobs;
+INSERT INTO lazyfox.outputs SELECT endpoint, id, 'x' FROM lazyfox.jobs;
+INSERT INTO lazyfox.chunks SELECT endpoint, id, 1, 'x' FROM lazyfox.jobs;
+INSERT INTO lazyfox.deliveries (endpoint, id, n, host, bytes, state, created_at, due_at, keep_until)
+SELECT endpoint, id, 1, 'h', 1, CASE due WHEN true THEN 'pending' ELSE 'delivered' END, 1,
+    CASE due WHEN true THEN 1 END, 1
+FROM (SELECT endpoint, id, seq % 100 = 0 AS due FROM lazyfox.jobs WHERE seq % 2 = 0) t;
+INSERT INTO lazyfox.tries (endpoint, number, try, at, duration)
+SELECT endpoint, number, 1, 1, 1 FROM lazyfox.deliveries";
+
+const TABLES: &str =
+    "lazyfox.jobs, lazyfox.inputs, lazyfox.outputs, lazyfox.chunks, lazyfox.deliveries,
+    lazyfox.tries, lazyfox.queues";
+
+/// What a plan reads, and how.
+async fn scans(client: &Client, sql: &str) -> (BTreeSet<String>, String) {
+    let count = client.prepare(sql).await.unwrap().params().len();
+    let params = vec!["NULL"; count].join(", ");
+    let params = match count {
+        0 => String::new(),
+        _ => format!("({params})"),
+    };
+    let explain = format!("DEALLOCATE ALL; PREPARE p AS {sql}; EXPLAIN EXECUTE p{params}");
+    let mut plan = String::new();
+    for message in client.simple_query(&explain).await.unwrap() {
+        if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+            plan.push_str(row.get(0).unwrap_or_default());
+            plan.push('\n');
+        }
+    }
+    let words: Vec<&str> = plan.split_whitespace().collect();
+    let mut scans = BTreeSet::new();
+    for pair in words.windows(4) {
+        match pair {
+            ["Seq", "Scan", "on", table] => drop(scans.insert(format!("all of {table}"))),
+            ["Scan", "using", index, _] if index.starts_with("pg_") => {}
+            ["Scan", "using", index, _] | ["Backward", "using", index, _] => {
+                scans.insert((*index).to_owned());
+            }
+            _ => {}
+        }
+    }
+    (scans, plan)
+}
+
+/// By the index of the partitioned table, whichever partition it is in.
+async fn wrong(client: &Client, when: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, sql, indexes) in PLANS {
+        let (scans, plan) = scans(client, sql).await;
+        let meant: BTreeSet<String> = indexes.iter().map(|it| (*it).to_owned()).collect();
+        // What has a key is looked up by all of it, and nothing is read from end to end.
+        let lines: Vec<&str> = plan.lines().collect();
+        let full = lines.windows(2).any(|pair| {
+            let key = pair[0].contains("_pkey on") && !pair[0].contains("chunks_pkey");
+            pair[0].contains(" using ")
+                && !pair[0].contains("queues_pkey")
+                && !pair[0].contains("using pg_")
+                && !(pair[1].contains("Index Cond") && (!key || pair[1].contains(" AND ")))
+        });
+        if scans != meant || full {
+            wrong.push(format!("{name} {when}: {scans:?}\n{plan}"));
+        }
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn every_statement_goes_by_its_index_whatever_the_tables_look_like() {
+    let url = lazyfox_testing::shared().database();
+    let access = Access::parse(&url, None, Trust::System, 2).unwrap();
+    let store = PostgresStore::open(&access, "plans".to_owned())
+        .await
+        .unwrap();
+    let client = store.pool.get().await.unwrap();
+    let mut all = wrong(&client, "when new").await;
+    client.batch_execute(FILL).await.unwrap();
+    all.extend(wrong(&client, "when filled").await);
+    let analyze = format!("VACUUM ANALYZE {TABLES}");
+    client.batch_execute(&analyze).await.unwrap();
+    all.extend(wrong(&client, "when full").await);
+    client
+        .batch_execute(&format!("TRUNCATE {TABLES}"))
+        .await
+        .unwrap();
+    all.extend(wrong(&client, "when emptied").await);
+    // Tables that the planner knows to be empty grow again.
+    client.batch_execute(&analyze).await.unwrap();
+    client.batch_execute(FILL).await.unwrap();
+    pulse::look(
+        &store.pool,
+        &store.knowledge,
+        &Watched::default(),
+        Timestamp::from_ms(0),
+    )
+    .await
+    .unwrap();
+    all.extend(wrong(&client, "when grown").await);
+    assert!(all.is_empty(), "{}", all.join("\n"));
+}
