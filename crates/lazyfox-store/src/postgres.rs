@@ -7,6 +7,7 @@
 mod charges;
 mod connect;
 mod deliveries;
+mod floors;
 mod group;
 mod lanes;
 mod load;
@@ -29,6 +30,7 @@ mod write;
 
 use deadpool_postgres::Pool;
 use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::time::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
@@ -36,6 +38,7 @@ use tokio::time::Instant;
 pub use self::charges::Spans;
 use self::connect::failed;
 pub use self::connect::{Access, Trust};
+use self::floors::Floors;
 use self::group::Groups;
 pub use self::moving::Holdings;
 use self::pulse::Knowledge;
@@ -57,6 +60,7 @@ pub struct PostgresStore {
     surveys: Surveys,
     wire: Arc<Wire>,
     knowledge: Arc<Knowledge>,
+    floors: Arc<Floors>,
     /// Listens and speaks to the other servers.
     wired: tokio::task::JoinHandle<()>,
     looked_at: Mutex<Option<Instant>>,
@@ -70,6 +74,9 @@ pub struct PostgresStore {
 #[derive(Default)]
 struct KnownWorker {
     on: BTreeSet<EndpointId>,
+    /// What it took before this it does not hold any more, as its latest poll found. Only where it is on one
+    /// endpoint.
+    holds_since: Option<Timestamp>,
     /// Whether the database was asked.
     looked: bool,
 }
@@ -91,15 +98,23 @@ impl PostgresStore {
         if let Some(refusal) = schema::refusal(format, &place) {
             return Err(refusal);
         }
-        let (wire, knowledge) = (Arc::new(Wire::new()), Arc::new(Knowledge::default()));
+        let floors = Arc::new(Floors::default());
+        let wire = Arc::new(Wire::new(Arc::clone(&floors)));
+        let knowledge = Arc::new(Knowledge::default());
         let wired = wire::run(Arc::clone(&wire), access.clone(), server.clone());
-        let groups = Groups::new(pool.clone(), Arc::clone(&wire), Arc::clone(&knowledge));
+        let groups = Groups::new(
+            pool.clone(),
+            Arc::clone(&wire),
+            Arc::clone(&knowledge),
+            Arc::clone(&floors),
+        );
         Ok(Self {
             groups: Arc::new(groups),
             loads: Arc::new(Loads::new(pool.clone())),
             surveys: Surveys::default(),
             wire,
             knowledge,
+            floors,
             wired: tokio::spawn(wired),
             looked_at: Mutex::default(),
             pool,
@@ -161,6 +176,23 @@ impl PostgresStore {
         known.looked = true;
         known.on.extend(found);
         Ok(known.on.clone())
+    }
+
+    /// Since when a worker may have taken what it holds, less so much.
+    fn holds_since(&self, worker: &WorkerId, less_ms: u64) -> Timestamp {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = workers.get(worker).filter(|known| known.on.len() == 1);
+        let since = known.and_then(|known| known.holds_since);
+        since.map_or(Timestamp::from_ms(i64::MIN), |since| {
+            Timestamp::from_ms(since.as_ms().saturating_sub(less_ms.cast_signed()))
+        })
+    }
+
+    fn found_held(&self, worker: &WorkerId, since: Timestamp) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = workers.get_mut(worker) {
+            known.holds_since = Some(since);
+        }
     }
 
     fn polls(&self, worker: &WorkerId, endpoint: &EndpointId) {

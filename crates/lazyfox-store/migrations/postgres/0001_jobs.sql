@@ -64,8 +64,11 @@ CREATE TABLE lazyfox.jobs (
 );
 -- The queue: the normal lane, then the low one, each in order.
 CREATE INDEX jobs_waiting ON lazyfox.jobs (endpoint COLLATE "POSIX", low_priority, seq) WHERE status = 'IN_QUEUE';
-CREATE INDEX jobs_held ON lazyfox.jobs (endpoint COLLATE "POSIX", worker) WHERE status = 'IN_PROGRESS';
-CREATE INDEX jobs_deadline ON lazyfox.jobs (endpoint COLLATE "POSIX", deadline) WHERE ended_at IS NULL;
+CREATE INDEX jobs_held ON lazyfox.jobs (endpoint COLLATE "POSIX", worker, started_at) WHERE status = 'IN_PROGRESS';
+-- What the clock has to do next, with those that wait and with those that run.
+CREATE INDEX jobs_expiring ON lazyfox.jobs (endpoint COLLATE "POSIX", deadline)
+    WHERE lease_until IS NULL AND ended_at IS NULL;
+CREATE INDEX jobs_running ON lazyfox.jobs (endpoint COLLATE "POSIX", deadline) WHERE lease_until IS NOT NULL;
 CREATE INDEX jobs_to_forget ON lazyfox.jobs (endpoint COLLATE "POSIX", forget_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX jobs_listed ON lazyfox.jobs (endpoint COLLATE "POSIX", seq) WHERE seq > 0;
 CREATE UNIQUE INDEX jobs_idempotency ON lazyfox.jobs (endpoint COLLATE "POSIX", idempotency_key)
@@ -152,21 +155,24 @@ CREATE TABLE lazyfox.webhook_secrets (
 CREATE UNIQUE INDEX webhook_secrets_newest ON lazyfox.webhook_secrets (endpoint)
     WHERE valid_until IS NULL;
 
--- The endpoints that ever had a job.
+-- The endpoints that ever had a job. Rows of counts begin at counted_from.
 CREATE TABLE lazyfox.queues (
-    endpoint text COLLATE "C" PRIMARY KEY
+    endpoint     text COLLATE "C" PRIMARY KEY,
+    counted_from bigint NOT NULL DEFAULT 0
 );
 -- What /health counts over the life of an endpoint: the sum of the rows of each counter. Rows are added, because
--- one that everybody changes would be waited for; now and then they are made one again.
+-- one that everybody changes would be waited for; now and then older ones are made one. at is by the database's
+-- clock, which is when its transaction began.
 CREATE TABLE lazyfox.counts (
     endpoint  text   COLLATE "C" NOT NULL,
+    at        bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000),
     completed bigint NOT NULL DEFAULT 0,
     failed    bigint NOT NULL DEFAULT 0,
     cancelled bigint NOT NULL DEFAULT 0,
     timed_out bigint NOT NULL DEFAULT 0,
     retried   bigint NOT NULL DEFAULT 0
 );
-CREATE INDEX counts_of ON lazyfox.counts (endpoint);
+CREATE INDEX counts_of ON lazyfox.counts (endpoint, at);
 
 -- number counts the releases of an endpoint's workers from 1, fingerprint is that of the latest one, released_at
 -- its beginning. settings is a JSON text of what somebody changed while a server ran.

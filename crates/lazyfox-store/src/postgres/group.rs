@@ -5,12 +5,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use deadpool_postgres::{Client, Object, Pool};
 use lazyfox_core::id::EndpointId;
 use tokio::time::Instant;
 
 use super::connect::{self, Failure, Remedy};
+use super::floors::{Floors, Search};
 use super::lanes::Lanes;
 use super::load::{self, Needs};
 use super::pulse::Knowledge;
@@ -31,6 +33,8 @@ const GROUPS_AT_ONCE: usize = 2;
 const SECOND_FROM: usize = 16;
 /// Waiting jobs that are read for one group at the most. A poll that passes over so many gives up.
 const HEADS_MAX: usize = 2_048;
+/// Time between two foldings of counts.
+const FOLD_EVERY: Duration = Duration::from_secs(10);
 /// How often groups that clash begin anew.
 const CLASHES_MAX: u32 = 10;
 
@@ -39,9 +43,17 @@ pub(super) struct Groups {
     pub(super) pool: Pool,
     pub(super) wire: Arc<Wire>,
     pub(super) knowledge: Arc<Knowledge>,
+    floors: Arc<Floors>,
     lanes: Lanes<Call>,
     /// Endpoints that are known to be in the list of those that had a job.
     queues: Mutex<HashSet<EndpointId>>,
+    counted: Mutex<Counted>,
+}
+
+/// Endpoints whose ends this server has counted since the counts were folded.
+struct Counted {
+    on: HashSet<EndpointId>,
+    folded_at: Instant,
 }
 
 struct Call {
@@ -80,14 +92,34 @@ impl Plan {
 }
 
 impl Groups {
-    pub(super) fn new(pool: Pool, wire: Arc<Wire>, knowledge: Arc<Knowledge>) -> Self {
+    pub(super) fn new(
+        pool: Pool,
+        wire: Arc<Wire>,
+        knowledge: Arc<Knowledge>,
+        floors: Arc<Floors>,
+    ) -> Self {
         Self {
             pool,
             wire,
             knowledge,
+            floors,
             lanes: Lanes::new(GROUPS_AT_ONCE, SECOND_FROM),
             queues: Mutex::default(),
+            counted: Mutex::new(Counted {
+                on: HashSet::new(),
+                folded_at: Instant::now(),
+            }),
         }
+    }
+
+    /// Endpoints whose counts are worth folding by now.
+    pub(super) fn to_fold(&self) -> HashSet<EndpointId> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.on.is_empty() || counted.folded_at.elapsed() < FOLD_EVERY {
+            return HashSet::new();
+        }
+        counted.folded_at = Instant::now();
+        std::mem::take(&mut counted.on)
     }
 
     /// Runs an operation in the next group of its endpoint. It may run more than once, each time on a set to
@@ -172,8 +204,12 @@ impl Groups {
         may_have_happened: bool,
     ) -> Result<(), Failure> {
         let client = connect::client(&self.pool).await?;
-        let attempt = self.transaction(&client, endpoint, group, may_have_happened);
+        let search = self.floors.begin(endpoint);
+        let attempt = self.transaction(&client, endpoint, group, &search, may_have_happened);
         let outcome = tokio::time::timeout(connect::ANSWER, attempt).await;
+        if !matches!(outcome, Ok(Ok(()))) {
+            self.floors.undone(endpoint, &search);
+        }
         match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => {
@@ -196,6 +232,7 @@ impl Groups {
         client: &Client,
         endpoint: &EndpointId,
         group: &mut [Call],
+        search: &Search,
         may_have_happened: bool,
     ) -> Result<(), Failure> {
         let mut needs = Needs::default();
@@ -209,7 +246,7 @@ impl Groups {
         }
         let reads = !needs.is_nothing();
         let mut set = if reads {
-            load::load(client, endpoint, &needs, true).await?
+            load::load(client, endpoint, &needs, search.from, true).await?
         } else {
             Set::default()
         };
@@ -225,15 +262,26 @@ impl Groups {
             }
             // There may be more behind those that were passed over.
             needs.heads = (needs.heads * 8).min(HEADS_MAX);
-            set = load::load(client, endpoint, &needs, false).await?;
+            set = load::load(client, endpoint, &needs, search.from, false).await?;
         };
         let new_queue = submits && !self.queues().contains(endpoint);
-        write::commit(client, endpoint, &set, !reads, new_queue).await?;
+        let mut heads = write::commit(client, endpoint, &set, !reads, new_queue).await?;
+        heads.extend(set.returned());
+        for (on, seq) in &heads {
+            self.floors.told(on, *seq);
+        }
+        self.floors.found(endpoint, search, set.first);
         if new_queue {
             self.queues().insert(endpoint.clone());
         }
         self.knowledge.committed(&set);
-        self.wire.told.add(set.news());
+        if !set.counts.is_empty() {
+            let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+            counted
+                .on
+                .extend(set.counts.iter().map(|(on, ..)| on.clone()));
+        }
+        self.wire.told.add(set.news(), heads);
         Ok(())
     }
 

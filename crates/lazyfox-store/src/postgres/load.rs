@@ -37,8 +37,8 @@ pub(super) struct Needs {
     pub(super) keys: BTreeSet<String>,
     /// So many of those that wait, with their inputs.
     pub(super) heads: usize,
-    /// What these workers hold; and on which endpoints they may.
-    pub(super) held: BTreeSet<WorkerId>,
+    /// What these workers hold of what they took since; and on which endpoints they may.
+    pub(super) held: BTreeMap<WorkerId, Timestamp>,
     pub(super) held_on: BTreeSet<EndpointId>,
     /// The oldest of those that wait, up to this place.
     pub(super) waiting: Option<(Seq, usize)>,
@@ -57,7 +57,7 @@ impl Default for Needs {
             deliveries_of: BTreeSet::new(),
             keys: BTreeSet::new(),
             heads: 0,
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             held_on: BTreeSet::new(),
             waiting: None,
             deliveries: BTreeSet::new(),
@@ -105,7 +105,10 @@ impl Needs {
         self.deliveries_of.extend(&more.deliveries_of);
         self.keys.extend(more.keys.iter().cloned());
         self.heads += more.heads;
-        self.held.extend(more.held.iter().cloned());
+        for (worker, &since) in &more.held {
+            let least = self.held.entry(worker.clone()).or_insert(since);
+            *least = (*least).min(since);
+        }
         self.held_on.extend(more.held_on.iter().cloned());
         self.waiting = match (self.waiting, more.waiting) {
             (Some((a, n)), Some((b, m))) => Some((a.max(b), n + m)),
@@ -119,14 +122,15 @@ impl Needs {
     }
 }
 
-/// Reads what is needed. With a first statement that begins the transaction, it is one round trip.
+/// Reads what is needed; of what waits in the normal lane, from a place on. With a first statement that begins the transaction, it is one round trip.
 pub(super) async fn load(
     client: &Client,
     endpoint: &EndpointId,
     needs: &Needs,
+    heads_from: Seq,
     begins: bool,
 ) -> Result<Set, Failure> {
-    let wants = wants(endpoint, needs);
+    let wants = wants(endpoint, needs, heads_from);
     let mut asked = Vec::new();
     if begins {
         asked.push(Asked::batch("BEGIN"));
@@ -159,7 +163,7 @@ fn number(n: usize) -> i64 {
 }
 
 /// The statements that are needed, those that wait for locks first.
-fn wants(endpoint: &EndpointId, needs: &Needs) -> Vec<Want> {
+fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     let on = || endpoint.as_str().to_owned();
     let ids = |ids: &mut dyn Iterator<Item = Id>| ids.collect::<Vec<Id>>();
     let mut wants = Vec::new();
@@ -173,9 +177,17 @@ fn wants(endpoint: &EndpointId, needs: &Needs) -> Vec<Want> {
     }
     let jobs = ids(&mut needs.jobs.iter().copied());
     want!(!jobs.is_empty(), Part::Jobs, sql::JOBS, on(), jobs);
-    let held: Vec<String> = needs.held.iter().map(ToString::to_string).collect();
+    let held: Vec<String> = needs.held.keys().map(ToString::to_string).collect();
+    let since: Vec<i64> = needs.held.values().map(|since| since.as_ms()).collect();
     let held_on: Vec<String> = needs.held_on.iter().map(ToString::to_string).collect();
-    want!(!held.is_empty(), Part::Jobs, sql::HELD, held_on, held);
+    want!(
+        !held.is_empty(),
+        Part::Jobs,
+        sql::HELD,
+        held_on,
+        held,
+        since
+    );
     let keys: Vec<String> = needs.keys.iter().cloned().collect();
     want!(!keys.is_empty(), Part::Keys, sql::KEYS, on(), keys);
     let (through, waiting) = needs.waiting.unwrap_or_default();
@@ -189,7 +201,15 @@ fn wants(endpoint: &EndpointId, needs: &Needs) -> Vec<Want> {
         waiting
     );
     let heads = number(needs.heads);
-    want!(heads > 0, Part::Heads, sql::HEADS, on(), heads, INPUT_BYTES);
+    want!(
+        heads > 0,
+        Part::Heads,
+        sql::HEADS,
+        on(),
+        heads,
+        INPUT_BYTES,
+        heads_from.cast_signed()
+    );
     let chunked = ids(&mut needs.chunks.keys().copied());
     let bytes = number(needs.chunks.values().copied().max().unwrap_or_default());
     want!(
@@ -259,7 +279,12 @@ impl Part {
             }
             Self::Heads => {
                 for row in rows {
-                    let seq = set.add(job_of(row)?);
+                    let found = job_of(row)?;
+                    let is_low = found.job.terms.low_priority;
+                    let seq = set.add(found);
+                    if !is_low {
+                        set.first.get_or_insert(seq);
+                    }
                     let body: Option<Vec<u8>> = column(row, sql::JOB_COLUMNS)?;
                     if let Some(body) = body {
                         set.add_input(seq, Bytes::from(body), column(row, sql::JOB_COLUMNS + 1)?);

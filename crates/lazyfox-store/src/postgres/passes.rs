@@ -4,6 +4,7 @@ use lazyfox_core::id::{EndpointId, JobId};
 use lazyfox_core::job::Event;
 use lazyfox_core::time::Timestamp;
 use std::collections::BTreeMap;
+use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
 use super::connect::failed;
@@ -24,13 +25,14 @@ impl PostgresStore {
         sql: &str,
         now: Timestamp,
         limit: usize,
+        from: i64,
         of: impl Fn(&tokio_postgres::Row) -> Result<T>,
     ) -> Result<Vec<T>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = connect::answer(|| {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
-                connect::rows(&client, sql, &[&now.as_ms(), &limit]).await
+                connect::rows(&client, sql, &[&now.as_ms(), &limit, &from]).await
             })
         })
         .await?;
@@ -44,7 +46,8 @@ impl PostgresStore {
                 next,
             });
         }
-        let due = self.rows(sql::DUE, now, limit, |row| {
+        let from = self.knowledge.floors().deadline;
+        let due = self.rows(sql::DUE, now, limit, from, |row| {
             Ok((endpoint_of(column(row, 0)?)?, column::<Id>(row, 1)?.job()))
         });
         let mut endpoints: BTreeMap<EndpointId, Vec<(usize, JobId)>> = BTreeMap::new();
@@ -83,7 +86,9 @@ impl PostgresStore {
                     .prepare_cached(sql::NEXT_DEADLINE)
                     .await
                     .map_err(failed)?;
-                let row = client.query_one(&statement, &[]).await.map_err(failed)?;
+                let from = self.knowledge.floors().deadline;
+                let params: &[&(dyn ToSql + Sync)] = &[&from, &i64::MAX];
+                let row = client.query_one(&statement, params).await.map_err(failed)?;
                 Ok(column::<Option<i64>>(&row, 0)?)
             })
         })
@@ -104,13 +109,32 @@ impl PostgresStore {
         .await
     }
 
+    /// Many rows of counts become one.
+    async fn fold_counts(&self) -> Result<()> {
+        for endpoint in self.groups.to_fold() {
+            let on = endpoint.as_str();
+            connect::answer(|| {
+                Box::pin(async {
+                    let client = connect::client(&self.pool).await?;
+                    connect::rows(&client, sql::FOLD_COUNTS, &[&on])
+                        .await
+                        .map(drop)
+                })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn prune_over(&self, now: Timestamp, limit: usize) -> Result<usize> {
+        self.fold_counts().await?;
         if self.knowledge.nothing_over(now) {
             return Ok(0);
         }
         let (mut pruned, mut looked) = (0, 0);
         while pruned < limit && looked < LOOKED_MAX {
-            let over = self.rows(sql::FORGETTABLE, now, limit - pruned, |row| {
+            let from = self.knowledge.floors().forget;
+            let over = self.rows(sql::FORGETTABLE, now, limit - pruned, from, |row| {
                 let over = Over {
                     id: column::<Id>(row, 1)?.job(),
                     seq: unsigned(row, 2)?,

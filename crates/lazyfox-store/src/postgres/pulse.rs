@@ -1,6 +1,7 @@
 //! The slow look that finds what nobody told: once a second one small statement, as long as a server
 //! listens to others. What it finds also spares the passes of an idle server their questions.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,18 +9,27 @@ use deadpool_postgres::{Client, Pool};
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::time::Timestamp;
 use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
 
 use super::connect::{self, Failure};
+use super::floors::Floors;
 use super::row::{Id, column, endpoint_of, time};
 use super::set::Set;
 use super::sql;
-use crate::engine::Result;
+use crate::engine::{Result, Seq};
 use crate::{News, Watched};
 
 /// Time between two looks: the longest that a lost message is missed.
 pub(super) const EVERY: Duration = Duration::from_millis(1_000);
 /// What a look found is relied on for so long.
 const FRESH: Duration = Duration::from_millis(1_500);
+/// A look sees what is due within this time; what comes later is not known to be.
+const AHEAD_MS: u64 = 10_000;
+/// Another server's clock, or a commit that took its time, may give something a time that has passed already,
+/// but not by more than this.
+const LATE_MS: u64 = 5_000;
+/// Time between two looks at all times.
+const ALL_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of the next things to do, at the latest look and by what this server did since.
 #[derive(Default)]
@@ -33,6 +43,26 @@ struct State {
     known: Next,
     /// What this server committed since the look under way began: it may not be in what that finds.
     meanwhile: Next,
+    /// Nothing has an earlier time, as far as is known. Dead entries of what is over are not walked over again
+    /// and again.
+    floors: Times,
+    all_at: Option<Instant>,
+}
+
+/// The earliest deadline of what waits or runs, and the earliest end of a retention.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) deadline: i64,
+    pub(super) forget: i64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            deadline: i64::MIN,
+            forget: i64::MIN,
+        }
+    }
 }
 
 /// The next things to do.
@@ -105,18 +135,36 @@ impl Knowledge {
         let mut state = self.state();
         state.known.and(next);
         state.meanwhile.and(next);
+        state.floors.deadline = state.floors.deadline.min(next.deadline.as_ms());
+        state.floors.forget = state.floors.forget.min(next.forget.as_ms());
+    }
+
+    /// Nothing is earlier.
+    pub(super) fn floors(&self) -> Times {
+        self.state().floors
     }
 
     fn begin(&self) -> Instant {
-        self.state().meanwhile = Next::default();
-        Instant::now()
+        let now = Instant::now();
+        let mut state = self.state();
+        state.meanwhile = Next::default();
+        if state.all_at.is_none_or(|at| now >= at + ALL_EVERY) {
+            state.all_at = Some(now);
+            state.floors = Times::default();
+        }
+        now
     }
 
-    fn looked(&self, began_at: Instant, mut found: Next) {
+    fn looked(&self, began_at: Instant, now: Timestamp, mut found: Next) {
         let mut state = self.state();
         found.and(state.meanwhile);
         state.looked_at = Some(began_at);
         state.known = found;
+        let late = now.as_ms().saturating_sub(LATE_MS.cast_signed());
+        state.floors = Times {
+            deadline: found.deadline.as_ms().min(late),
+            forget: found.forget.as_ms().min(late),
+        };
     }
 }
 
@@ -124,6 +172,7 @@ impl Knowledge {
 pub(super) async fn look(
     pool: &Pool,
     knowledge: &Knowledge,
+    floors: &Floors,
     watched: &Watched,
     now: Timestamp,
 ) -> std::result::Result<News, Failure> {
@@ -132,18 +181,45 @@ pub(super) async fn look(
     let ids: Vec<Id> = watched.jobs.iter().map(|(_, job)| Id::from(*job)).collect();
     let queues: Vec<&str> = watched.queues.iter().map(EndpointId::as_str).collect();
     let began_at = knowledge.begin();
-    let rows = connect::rows(&client, sql::PULSE, &[&on, &ids, &queues]).await?;
+    let from = watched.queues.iter();
+    let from: Vec<i64> = from
+        .map(|endpoint| floors.look_from(endpoint, began_at).cast_signed())
+        .collect();
+    let times = knowledge.floors();
+    let until = now.plus_ms(AHEAD_MS);
+    let params: &[&(dyn ToSql + Sync)] = &[
+        &on,
+        &ids,
+        &queues,
+        &from,
+        &times.deadline,
+        &times.forget,
+        &until.as_ms(),
+    ];
+    let rows = connect::rows(&client, sql::PULSE, params).await?;
     let mut news = News::default();
-    let mut found = Next::default();
+    let mut found = Next {
+        deadline: until,
+        forget: until,
+        deliveries_open: false,
+    };
     let mut grown: Vec<&str> = Vec::new();
+    let mut firsts: HashMap<EndpointId, Seq> = HashMap::new();
+    let mut place = 0;
     for row in &rows {
         let what: &str = column(row, 0)?;
         let endpoint = || -> Result<EndpointId> { endpoint_of(column(row, 1)?) };
-        let at: Option<i64> = column(row, 3)?;
-        let at = at.map_or(Timestamp::NEVER, time);
+        let number: Option<i64> = column(row, 3)?;
+        let at = number.map_or(until, time);
         match what {
             "job" => news.jobs.push((endpoint()?, column::<Id>(row, 2)?.job())),
-            "queue" => news.queues.push((endpoint()?, News::ANY)),
+            "queue" => {
+                news.queues.push((endpoint()?, News::ANY));
+                if let Some(first) = number {
+                    firsts.insert(endpoint()?, first.cast_unsigned());
+                }
+            }
+            "place" => place = number.unwrap_or_default().cast_unsigned(),
             "deadline" => found.deadline = at,
             "forget" => found.forget = at,
             "grown" => grown.push(column(row, 1)?),
@@ -152,7 +228,11 @@ pub(super) async fn look(
     }
     news.deadlines = found.deadline <= now;
     news.deliveries = found.deliveries_open;
-    knowledge.looked(began_at, found);
+    knowledge.looked(began_at, now, found);
+    for endpoint in &watched.queues {
+        let first = firsts.get(endpoint).copied().unwrap_or(place);
+        floors.looked(endpoint, began_at, first);
+    }
     analyze(&client, &grown).await;
     Ok(news)
 }

@@ -9,13 +9,16 @@ use lazyfox_core::id::{EndpointId, JobId};
 use lazyfox_core::job::Counter;
 use lazyfox_core::scale::Demand;
 use tokio::sync::oneshot;
+use tokio_postgres::types::ToSql;
 
 use super::connect::{self, Failure, failed};
+use super::floors::Floors;
 use super::lanes::Lanes;
 use super::pipeline::{self, Asked};
+use super::pulse::Knowledge;
 use super::row::{Id, column, endpoint_of, job_of, time, unsigned};
 use super::sql;
-use crate::engine::Result;
+use crate::engine::{Result, Seq};
 use crate::{
     Answer, LIST_VISITS_MAX, Loaded, PLACES_COUNTED, Page, Parts, Place, Query, StoreError, Survey,
 };
@@ -215,12 +218,27 @@ pub(super) async fn list(pool: &Pool, query: &Query) -> Fallible<Page> {
 }
 
 /// Every endpoint's jobs in numbers.
-pub(super) async fn survey(pool: &Pool) -> Fallible<Vec<Survey>> {
+pub(super) async fn survey(
+    pool: &Pool,
+    knowledge: &Knowledge,
+    floors: &Floors,
+) -> Fallible<Vec<Survey>> {
     let client = connect::client(pool).await?;
+    let (on, from): (Vec<String>, Vec<i64>) = floors
+        .all()
+        .into_iter()
+        .map(|(endpoint, seq)| (endpoint.to_string(), seq.cast_signed()))
+        .unzip();
+    let deadline = knowledge.floors().deadline;
     let mut asked = Vec::new();
-    for sql in [sql::DEMAND, sql::HOLDERS, sql::COUNTS] {
+    let params: [(&str, Vec<&(dyn ToSql + Sync)>); 3] = [
+        (sql::DEMAND, vec![&on, &from, &deadline]),
+        (sql::HOLDERS, vec![&deadline]),
+        (sql::COUNTS, Vec::new()),
+    ];
+    for (sql, params) in params {
         let statement = client.prepare_cached(sql).await.map_err(failed)?;
-        asked.push(Asked::query(statement, Vec::new()));
+        asked.push(Asked::query(statement, params));
     }
     let answers = pipeline::run(&client, asked).await?;
     let [demands, holders, counts] = answers.as_slice() else {
@@ -279,6 +297,7 @@ pub(super) async fn place(
     pool: &Pool,
     endpoint: &EndpointId,
     job: JobId,
+    from: Seq,
 ) -> Fallible<Option<Place>> {
     let client = connect::client(pool).await?;
     // One more than is told, to know whether there is more.
@@ -286,7 +305,12 @@ pub(super) async fn place(
     let row = connect::row(
         &client,
         sql::PLACE,
-        &[&endpoint.as_str(), &Id::from(job), &most],
+        &[
+            &endpoint.as_str(),
+            &Id::from(job),
+            &most,
+            &from.cast_signed(),
+        ],
     )
     .await?;
     let Some(row) = row else {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use lazyfox_core::delivery::Try;
-use lazyfox_core::id::{EndpointId, JobId};
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::job::{Counter, Job, State, Status};
 use lazyfox_core::time::Timestamp;
 
@@ -35,6 +35,8 @@ pub(super) struct Set {
     pub(super) over: Vec<Over>,
     /// Whether a search for waiting jobs came to the end of what was read.
     pub(super) ran_dry: bool,
+    /// The first job of the normal lane that was read in the order of the queue.
+    pub(super) first: Option<Seq>,
 }
 
 /// A job of the set.
@@ -188,12 +190,35 @@ impl Set {
         news
     }
 
+    /// The first places at which jobs wait now that did not before, beside those that are new.
+    pub(super) fn returned(&self) -> Vec<(EndpointId, Seq)> {
+        let mut firsts: BTreeMap<&EndpointId, Seq> = BTreeMap::new();
+        for (&seq, entry) in &self.entries {
+            let waited = entry.kept.as_ref().map(|kept| kept.state == State::Queued);
+            if waited == Some(false) && entry.job.state == State::Queued {
+                firsts.entry(&entry.job.endpoint).or_insert(seq);
+            }
+        }
+        let firsts = firsts.into_iter();
+        firsts.map(|(on, seq)| (on.clone(), seq)).collect()
+    }
+
     /// How many jobs wait, as far as was read.
     pub(super) fn waiting(&self) -> usize {
         let waiting = self.entries.values();
         waiting
             .filter(|entry| entry.kept.is_some() && entry.job.state == State::Queued)
             .count()
+    }
+
+    /// Since when this worker has what it holds now.
+    pub(super) fn held_since(&self, worker: &WorkerId) -> Option<Timestamp> {
+        let running = self.entries.values().filter_map(|entry| {
+            let (holder, since) = entry.job.state.last_attempt()?;
+            let runs = entry.job.status() == Status::InProgress;
+            (runs && holder == worker).then_some(since)
+        });
+        running.min()
     }
 
     pub(super) fn seq_of(&self, id: JobId) -> Option<Seq> {

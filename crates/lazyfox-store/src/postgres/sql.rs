@@ -67,13 +67,16 @@ pub(super) const JOBS: &str = concat!(
                            WHERE k.endpoint = u.endpoint AND k.id = u.id FOR UPDATE) AS j"
 );
 
-/// On these endpoints.
+/// On the endpoints $1: what the workers $2 took since $3.
 pub(super) const HELD: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM lazyfox.jobs j
-      WHERE j.endpoint COLLATE \"POSIX\" = ANY($1) AND j.worker = ANY($2) AND j.status = 'IN_PROGRESS'
-      FOR UPDATE"
+    " FROM unnest($2::text[], $3::int8[]) AS w(worker, since)
+      CROSS JOIN unnest($1::text[]) AS e(endpoint)
+      CROSS JOIN LATERAL (SELECT * FROM lazyfox.jobs k
+                          WHERE k.endpoint COLLATE \"POSIX\" = e.endpoint AND k.worker = w.worker
+                              AND k.started_at >= w.since AND k.status = 'IN_PROGRESS'
+                          FOR UPDATE) AS j"
 );
 
 pub(super) const KEYS: &str = concat!(
@@ -91,11 +94,12 @@ pub(super) const WAITING: &str = concat!(
       ORDER BY j.low_priority, j.seq LIMIT $3 FOR UPDATE"
 );
 
-/// With inputs, up to a size of all together.
+/// From a place of the normal lane on; with inputs, up to a size of all together.
 pub(super) const HEADS: &str = concat!(
     "WITH j AS MATERIALIZED (
          SELECT * FROM lazyfox.jobs
          WHERE endpoint COLLATE \"POSIX\" = $1 AND status = 'IN_QUEUE'
+             AND (low_priority, seq) >= (false, $4)
          ORDER BY low_priority, seq LIMIT $2 FOR UPDATE SKIP LOCKED)
      SELECT ",
     columns!(),
@@ -148,9 +152,9 @@ pub(super) const DELIVERIES: &str = concat!(
 pub(super) const INSERT_QUEUE: &str =
     "INSERT INTO lazyfox.queues (endpoint) VALUES ($1) ON CONFLICT DO NOTHING";
 
-/// What changes in a job's life first, in the order of [`UPDATE_JOBS`].
+/// What changes in a job's life first, in the order of [`UPDATE_JOBS`]. Gives the first place.
 pub(super) const INSERT_JOBS: &str = "
-     INSERT INTO lazyfox.jobs (endpoint, id, status, queued_at, expires_at, expiry_is_hard, awaited,
+     WITH new AS (INSERT INTO lazyfox.jobs (endpoint, id, status, queued_at, expires_at, expiry_is_hard, awaited,
          retries, barred, deaths, worker, started_at, lease_until, begun, ended_at, error,
          forget_at, deadline, has_secrets, has_output, low_priority, created_at,
          execution_timeout, ttl, ttl_given, retries_max, retention, retention_sync,
@@ -161,7 +165,8 @@ pub(super) const INSERT_JOBS: &str = "
          $14::bool[], $15::int8[], $16::text[], $17::int8[], $18::int8[], $19::bool[], $20::bool[],
          $21::bool[], $22::int8[], $23::int8[], $24::int8[], $25::bool[], $26::int4[], $27::int8[],
          $28::int8[], $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[],
-         $34::text[], $35::bytea[])";
+         $34::text[], $35::bytea[])
+     RETURNING seq) SELECT min(seq) FROM new";
 
 pub(super) const INSERT_INPUTS: &str = "
      INSERT INTO lazyfox.inputs (endpoint, id, body, secrets)
@@ -281,63 +286,133 @@ pub(super) const FORGET_DELIVERIES: [&str; 2] = [
     ),
 ];
 
-/// Of all endpoints: whose deadline is due, the earliest first.
-pub(super) const DUE: &str = "
-     SELECT d.endpoint, d.id FROM lazyfox.queues q CROSS JOIN LATERAL (
-         SELECT j.endpoint, j.id, j.seq, j.deadline FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL AND j.deadline <= $1
-         ORDER BY j.deadline, j.seq LIMIT $2) AS d
-     ORDER BY d.deadline, d.seq LIMIT $2";
+/// Those of the endpoint `q.endpoint` that wait or run and have a deadline between two times.
+macro_rules! deadlines {
+    ($columns:literal, $from:literal, $to:literal, $order:literal) => {
+        concat!(
+            deadlines!(
+                $columns,
+                $from,
+                $to,
+                $order,
+                "j.lease_until IS NULL AND j.ended_at IS NULL"
+            ),
+            " UNION ALL ",
+            deadlines!($columns, $from, $to, $order, "j.lease_until IS NOT NULL")
+        )
+    };
+    ($columns:literal, $from:literal, $to:literal, $order:literal, $state:literal) => {
+        concat!(
+            "(SELECT ",
+            $columns,
+            " FROM lazyfox.jobs j
+              WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND ",
+            $state,
+            " AND j.deadline >= ",
+            $from,
+            " AND j.deadline <= ",
+            $to,
+            " ORDER BY ",
+            $order,
+            ")"
+        )
+    };
+}
 
-/// Of all endpoints: the next deadline.
-pub(super) const NEXT_DEADLINE: &str = "
-     SELECT min(d.deadline) FROM lazyfox.queues q CROSS JOIN LATERAL (
-         SELECT j.deadline FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d";
+/// Of all endpoints: whose deadline is due, the earliest first. There is none before $3.
+pub(super) const DUE: &str = concat!(
+    "SELECT d.endpoint, d.id FROM lazyfox.queues q CROSS JOIN LATERAL (",
+    deadlines!(
+        "j.endpoint, j.id, j.seq, j.deadline",
+        "$3",
+        "$1",
+        "j.deadline, j.seq LIMIT $2"
+    ),
+    ") AS d
+     ORDER BY d.deadline, d.seq LIMIT $2"
+);
 
-/// Of all endpoints: ended jobs whose retention is over, the earliest first.
+/// Of all endpoints: the next deadline between two times.
+pub(super) const NEXT_DEADLINE: &str = concat!(
+    "SELECT min(d.deadline) FROM lazyfox.queues q CROSS JOIN LATERAL (",
+    deadlines!("j.deadline", "$1", "$2", "j.deadline LIMIT 1"),
+    ") AS d"
+);
+
+/// Of all endpoints: ended jobs whose retention is over, the earliest first. There is none before $3.
 pub(super) const FORGETTABLE: &str = "
      SELECT d.endpoint, d.id, d.seq, d.has_webhook FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.endpoint, j.id, j.seq, j.forget_at, j.webhook IS NOT NULL AS has_webhook
          FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NOT NULL AND j.forget_at <= $1
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NOT NULL
+             AND j.forget_at >= $3 AND j.forget_at <= $1
          ORDER BY j.forget_at, j.seq LIMIT $2) AS d
      ORDER BY d.forget_at, d.seq LIMIT $2";
 
-/// Of all endpoints: what waits and runs.
+/// Of all endpoints: what waits and runs. Of those in $1 nothing waits before $2, and nothing that runs has its
+/// deadline before $3.
 pub(super) const DEMAND: &str = "
-     SELECT q.endpoint, c.queued, c.queued_low, c.running,
+     SELECT q.endpoint, w.queued, w.queued_low,
+            (SELECT count(*) FROM lazyfox.jobs j
+             WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.lease_until IS NOT NULL
+                 AND j.deadline >= $3),
             (SELECT j.queued_at FROM lazyfox.jobs j
              WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.status = 'IN_QUEUE'
-                 AND NOT j.low_priority
-             ORDER BY j.seq LIMIT 1)
-     FROM lazyfox.queues q CROSS JOIN LATERAL (
-         SELECT count(*) FILTER (WHERE status = 'IN_QUEUE' AND NOT low_priority) AS queued,
-                count(*) FILTER (WHERE status = 'IN_QUEUE' AND low_priority) AS queued_low,
-                count(*) FILTER (WHERE status = 'IN_PROGRESS') AS running
+                 AND NOT j.low_priority AND j.seq >= q.from_seq
+             ORDER BY j.low_priority, j.seq LIMIT 1)
+     FROM (SELECT k.endpoint, coalesce(f.seq, 0) AS from_seq
+           FROM lazyfox.queues k
+           LEFT JOIN unnest($1::text[], $2::int8[]) AS f(endpoint, seq)
+               ON f.endpoint = k.endpoint
+           OFFSET 0) AS q
+     CROSS JOIN LATERAL (
+         SELECT count(*) FILTER (WHERE NOT low_priority) AS queued,
+                count(*) FILTER (WHERE low_priority) AS queued_low
          FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL) AS c
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.status = 'IN_QUEUE'
+             AND (j.low_priority, j.seq) >= (false, q.from_seq)) AS w
      ORDER BY q.endpoint";
 
-/// Of all endpoints: who holds how many jobs.
+/// Of all endpoints: who holds how many jobs. None has its deadline before $1.
 pub(super) const HOLDERS: &str = "
      SELECT q.endpoint, h.worker, h.jobs FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.worker, count(*) AS jobs FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.status = 'IN_PROGRESS'
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.lease_until IS NOT NULL
+             AND j.deadline >= $1
          GROUP BY j.worker ORDER BY j.worker) AS h
      ORDER BY q.endpoint, h.worker";
 
-/// Of all endpoints.
+/// Of all endpoints. A row that was added late is older than where rows begin, but not by much.
 pub(super) const COUNTS: &str = "
-     SELECT endpoint, sum(completed)::int8, sum(failed)::int8, sum(cancelled)::int8,
-            sum(timed_out)::int8, sum(retried)::int8
-     FROM lazyfox.counts GROUP BY endpoint";
+     SELECT q.endpoint, sum(c.completed)::int8, sum(c.failed)::int8, sum(c.cancelled)::int8,
+            sum(c.timed_out)::int8, sum(c.retried)::int8
+     FROM lazyfox.queues q CROSS JOIN LATERAL (
+         SELECT * FROM lazyfox.counts k
+         WHERE k.endpoint = q.endpoint AND k.at >= q.counted_from - 30000 OFFSET 0) AS c
+     GROUP BY q.endpoint";
+
+/// Makes one row of those that are older than any transaction can be. What another server has in hand it does.
+pub(super) const FOLD_COUNTS: &str = "
+     WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000)::int8 - 30000 AS at),
+     q AS MATERIALIZED (SELECT endpoint, counted_from FROM lazyfox.queues
+                        WHERE endpoint = $1 FOR UPDATE SKIP LOCKED),
+     gone AS (DELETE FROM lazyfox.counts c USING q, clock
+              WHERE c.endpoint = $1 AND c.at >= q.counted_from - 30000 AND c.at < clock.at
+              RETURNING c.*),
+     kept AS (INSERT INTO lazyfox.counts
+                  (endpoint, at, completed, failed, cancelled, timed_out, retried)
+              SELECT $1, clock.at, sum(completed), sum(failed), sum(cancelled), sum(timed_out),
+                     sum(retried)
+              FROM gone, clock GROUP BY clock.at
+              RETURNING at)
+     UPDATE lazyfox.queues q SET counted_from = kept.at FROM kept WHERE q.endpoint = $1";
 
 pub(super) const PLACE: &str = "
      SELECT j.low_priority,
             (SELECT count(*) FROM (
                  SELECT 1 FROM lazyfox.jobs w
                  WHERE w.endpoint COLLATE \"POSIX\" = $1 AND w.status = 'IN_QUEUE'
+                     AND (w.low_priority, w.seq) >= (false, $4)
                      AND (w.low_priority, w.seq) < (j.low_priority, j.seq)
                  LIMIT $3) AS ahead)
      FROM (SELECT * FROM lazyfox.jobs WHERE endpoint = $1 AND id = $2 OFFSET 0) AS j
@@ -460,29 +535,37 @@ pub(super) const TRIES: &str = concat!(
                            ORDER BY k.try OFFSET 0) AS t"
 );
 
-/// What is watched and has happened: jobs that ended or stream, queues that have a job; the next things to
-/// do on all endpoints; and tables that have grown since the planner heard that they were empty.
-pub(super) const PULSE: &str = "
-     SELECT 'job' AS what, u.endpoint, u.id, NULL::int8 AS at
+/// What is watched and has happened: jobs that ended or stream, queues that have a job (from a place on), and
+/// the next place to be given; the next things to do on all endpoints, from some time each until another; and tables that have grown since the planner heard that they were empty.
+pub(super) const PULSE: &str = concat!(
+    "SELECT 'job' AS what, u.endpoint, u.id, NULL::int8 AS at
      FROM (SELECT * FROM unnest($1::text[], $2::uuid[]) AS u(endpoint, id) OFFSET 0) AS u
      JOIN lazyfox.jobs j ON j.endpoint = u.endpoint AND j.id = u.id
      WHERE j.ended_at IS NOT NULL
          OR EXISTS (SELECT 1 FROM lazyfox.chunks c WHERE c.endpoint = u.endpoint AND c.id = u.id)
      UNION ALL
-     SELECT 'queue', u.endpoint, NULL, NULL FROM unnest($3::text[]) AS u(endpoint)
+     SELECT 'queue', u.endpoint, NULL, CASE WHEN w.low_priority THEN NULL ELSE w.seq END
+     FROM unnest($3::text[], $4::int8[]) AS u(endpoint, seq)
      CROSS JOIN LATERAL (
-         SELECT 1 FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = u.endpoint AND j.status = 'IN_QUEUE' LIMIT 1) AS w
+         SELECT j.low_priority, j.seq FROM lazyfox.jobs j
+         WHERE j.endpoint COLLATE \"POSIX\" = u.endpoint AND j.status = 'IN_QUEUE'
+             AND (j.low_priority, j.seq) >= (false, u.seq)
+         ORDER BY j.low_priority, j.seq LIMIT 1) AS w
+     UNION ALL
+     SELECT 'place', NULL, NULL, last_value + CASE WHEN is_called THEN 1 ELSE 0 END
+     FROM lazyfox.jobs_seq
      UNION ALL
      SELECT 'deadline', NULL, NULL, min(d.deadline)
-     FROM lazyfox.queues q CROSS JOIN LATERAL (
-         SELECT j.deadline FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NULL ORDER BY j.deadline LIMIT 1) AS d
+     FROM lazyfox.queues q CROSS JOIN LATERAL (",
+    deadlines!("j.deadline", "$5", "$7", "j.deadline LIMIT 1"),
+    ") AS d
      UNION ALL
      SELECT 'forget', NULL, NULL, min(d.forget_at)
      FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT j.forget_at FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NOT NULL ORDER BY j.forget_at LIMIT 1) AS d
+         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NOT NULL
+             AND j.forget_at >= $6 AND j.forget_at <= $7
+         ORDER BY j.forget_at LIMIT 1) AS d
      UNION ALL
      SELECT 'open', NULL, NULL, NULL FROM lazyfox.queues q CROSS JOIN LATERAL (
          SELECT 1 FROM lazyfox.deliveries d
@@ -491,7 +574,8 @@ pub(super) const PULSE: &str = "
      SELECT 'grown', c.relname, NULL, NULL
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = 'lazyfox' AND c.relkind = 'r' AND c.reltuples = 0
-         AND pg_catalog.pg_relation_size(c.oid) > 65536";
+         AND pg_catalog.pg_relation_size(c.oid) > 65536"
+);
 
 /// All jobs in the order of submission, each with what is kept beside it. Bodies are looked up when the
 /// order is known, so that they are not sorted.

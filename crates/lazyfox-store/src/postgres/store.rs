@@ -26,6 +26,10 @@ use crate::{
 /// How long a worker's result is held while the database is away: the worker waits for an answer longer than
 /// that, and has no second chance after a few that say no.
 const RESULT_HELD: Duration = Duration::from_secs(60);
+/// A worker that polls at one server may take a job from another at the same moment, whose clock may differ. A poll
+/// that knows nothing of such a job takes nothing from it; what keeps a job or ends it looks further back.
+const POLL_LATE_MS: i64 = 500;
+const HELD_LATE_MS: u64 = 60_000;
 /// Pause before it is tried again.
 const RESULT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -57,13 +61,25 @@ impl Store for PostgresStore {
             heads: ask.most(),
             ..Needs::default()
         };
-        if ask.disowns_before.is_some() {
-            needs.held.insert(ask.worker.clone());
+        let disowns = ask.disowns_before.is_some();
+        if disowns {
+            let since = self.holds_since(&ask.worker, 0);
+            needs.held.insert(ask.worker.clone(), since);
             needs.held_on.insert(ask.endpoint.clone());
         }
-        let endpoint = ask.endpoint.clone();
-        self.groups.call(&endpoint, Plan::of(needs), move |engine| {
-            engine.lease(&ask, now)
+        let (endpoint, worker) = (ask.endpoint.clone(), ask.worker.clone());
+        let leased = self.groups.call(&endpoint, Plan::of(needs), move |engine| {
+            let leased = engine.lease(&ask, now)?;
+            Ok((leased, engine.rows.held_since(&ask.worker)))
+        });
+        Box::pin(async move {
+            let (leased, since) = leased.await?;
+            if disowns {
+                let none = now.as_ms().saturating_sub(POLL_LATE_MS);
+                let since = since.map_or(none, |since| since.as_ms().min(none));
+                self.found_held(&worker, Timestamp::from_ms(since));
+            }
+            Ok(leased)
         })
     }
 
@@ -129,8 +145,9 @@ impl Store for PostgresStore {
                     ..Renewed::default()
                 });
             };
+            let since = self.holds_since(&beat.worker, HELD_LATE_MS);
             let needs = Needs {
-                held: [beat.worker.clone()].into(),
+                held: [(beat.worker.clone(), since)].into(),
                 held_on: on,
                 ..Needs::default()
             };
@@ -154,8 +171,9 @@ impl Store for PostgresStore {
             let Some(endpoint) = on.first().cloned() else {
                 return Ok(Vec::new());
             };
+            let since = self.holds_since(&worker, HELD_LATE_MS);
             let needs = Needs {
-                held: [worker.clone()].into(),
+                held: [(worker.clone(), since)].into(),
                 held_on: on,
                 ..Needs::default()
             };
@@ -250,7 +268,8 @@ impl Store for PostgresStore {
 
     fn survey(&self) -> Answer<'_, Vec<Survey>> {
         Box::pin(async move {
-            let surveys = self.surveys.next(&self.pool).await;
+            let surveys = self.surveys.next(&self.pool, &self.knowledge, &self.floors);
+            let surveys = surveys.await;
             surveys.map_err(Failure::into_error)
         })
     }
@@ -258,7 +277,8 @@ impl Store for PostgresStore {
     fn place(&self, endpoint: &EndpointId, job: JobId) -> Answer<'_, Option<Place>> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            connect::answer(|| Box::pin(read::place(&self.pool, &endpoint, job))).await
+            let from = self.floors.look_of(&endpoint);
+            connect::answer(|| Box::pin(read::place(&self.pool, &endpoint, job, from))).await
         })
     }
 
@@ -385,10 +405,11 @@ impl Store for PostgresStore {
                 })
             })
             .await?;
-            self.wire.told.add(News {
+            let news = News {
                 settings: true,
                 ..News::default()
-            });
+            };
+            self.wire.told.add(news, Vec::new());
             Ok(())
         })
     }
@@ -413,9 +434,10 @@ impl Store for PostgresStore {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(look_at) => {}
-                news = self.wire.heard.next() => return Ok(news),
+                (news, _) = self.wire.heard.next() => return Ok(news),
             }
-            let news = pulse::look(&self.pool, &self.knowledge, &watched(), now()).await;
+            let (watched, now) = (watched(), now());
+            let news = pulse::look(&self.pool, &self.knowledge, &self.floors, &watched, now).await;
             *self
                 .looked_at
                 .lock()

@@ -7,6 +7,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::connect::{self, Failure};
+use super::floors::Floors;
+use super::pulse::Knowledge;
 use super::read;
 use crate::Survey;
 
@@ -32,7 +34,12 @@ struct Last {
 
 impl Surveys {
     /// A survey that begins after this call.
-    pub(super) async fn next(&self, pool: &Pool) -> Result<Vec<Survey>, Failure> {
+    pub(super) async fn next(
+        &self,
+        pool: &Pool,
+        knowledge: &Knowledge,
+        floors: &Floors,
+    ) -> Result<Vec<Survey>, Failure> {
         use std::sync::atomic::Ordering::SeqCst;
         let asked = self.turn.fetch_add(1, SeqCst) + 1;
         let mut last = self.last.lock().await;
@@ -44,7 +51,8 @@ impl Surveys {
             tokio::time::sleep_until(last.began_at + pause).await;
         }
         let (turn, began_at) = (self.turn.load(SeqCst), Instant::now());
-        let surveys = connect::again(|| Box::pin(read::survey(pool))).await?;
+        let surveys = connect::again(|| Box::pin(read::survey(pool, knowledge, floors)));
+        let surveys = surveys.await?;
         *last = Some(Last {
             turn,
             began_at,

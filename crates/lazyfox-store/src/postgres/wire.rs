@@ -15,8 +15,10 @@ use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
 
 use super::connect::{Access, Failure, failed};
+use super::floors::Floors;
 use super::row::endpoint_of;
 use crate::News;
+use crate::engine::Seq;
 
 const CHANNEL: &str = "lazyfox";
 /// A message of the database has less than 8000 bytes.
@@ -41,6 +43,7 @@ struct Gathered {
     jobs: BTreeMap<EndpointId, HashSet<JobId>>,
     job_count: usize,
     queues: BTreeMap<EndpointId, u64>,
+    heads: BTreeMap<EndpointId, Seq>,
     deliveries: bool,
     settings: bool,
     missed: bool,
@@ -51,9 +54,13 @@ impl Heap {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to what is there.
-    pub(super) fn add(&self, news: News) {
+    /// Adds to what is there: news, and the first places where jobs wait that did not.
+    pub(super) fn add(&self, news: News, heads: Vec<(EndpointId, Seq)>) {
         let mut gathered = self.news();
+        for (endpoint, seq) in heads {
+            let first = gathered.heads.entry(endpoint).or_insert(seq);
+            *first = (*first).min(seq);
+        }
         for (endpoint, job) in news.jobs {
             gathered.job(endpoint, job);
         }
@@ -69,12 +76,13 @@ impl Heap {
     }
 
     /// Waits for something, and takes all of it.
-    pub(super) async fn next(&self) -> News {
+    pub(super) async fn next(&self) -> (News, BTreeMap<EndpointId, Seq>) {
         loop {
             let some = self.some.notified();
-            let taken = std::mem::take(&mut *self.news());
+            let mut taken = std::mem::take(&mut *self.news());
+            let heads = std::mem::take(&mut taken.heads);
             if let Some(news) = taken.into_news() {
-                return news;
+                return (news, heads);
             }
             some.await;
         }
@@ -117,7 +125,7 @@ impl Gathered {
 }
 
 /// News as messages: the sender in front, then a line for each thing.
-fn messages(server: &str, news: &News) -> Vec<String> {
+fn messages(server: &str, news: &News, heads: &BTreeMap<EndpointId, Seq>) -> Vec<String> {
     let mut lines = Vec::new();
     for (flag, line) in [
         (news.deliveries, "d"),
@@ -129,7 +137,8 @@ fn messages(server: &str, news: &News) -> Vec<String> {
         }
     }
     for (endpoint, count) in &news.queues {
-        lines.push(format!("q {endpoint} {count}"));
+        let first = heads.get(endpoint).copied().unwrap_or_default();
+        lines.push(format!("q {endpoint} {count} {first}"));
     }
     let mut on: Option<&EndpointId> = None;
     let mut messages = Vec::new();
@@ -158,9 +167,9 @@ fn messages(server: &str, news: &News) -> Vec<String> {
     messages
 }
 
-/// What a message says, unless it is one's own. What is not understood, of a later release perhaps, may be
-/// anything.
-fn read(server: &str, message: &str) -> Option<News> {
+/// What a message says, unless it is one's own; where jobs wait is told to the floors. What is not understood, of a
+/// later release perhaps, may be anything.
+fn read(server: &str, message: &str, floors: &Floors) -> Option<News> {
     let mut lines = message.split('\n');
     if lines.next() == Some(server) {
         return None;
@@ -179,6 +188,7 @@ fn read(server: &str, message: &str) -> Option<News> {
             }
             Some("q") => words.next().zip(words.next()).and_then(|(name, count)| {
                 let queue = (endpoint_of(name).ok()?, count.parse().ok()?);
+                floors.told(&queue.0, words.next()?.parse().ok()?);
                 news.queues.push(queue);
                 Some(())
             }),
@@ -193,6 +203,9 @@ fn read(server: &str, message: &str) -> Option<News> {
         };
         news.missed |= understood.is_none();
     }
+    if news.missed {
+        floors.missed();
+    }
     Some(news)
 }
 
@@ -202,11 +215,13 @@ pub(super) struct Wire {
     pub(super) told: Heap,
     /// What the others did.
     pub(super) heard: Heap,
+    floors: Arc<Floors>,
 }
 
 impl Wire {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(floors: Arc<Floors>) -> Self {
         Self {
+            floors,
             told: Heap::default(),
             heard: Heap::default(),
         }
@@ -241,8 +256,8 @@ async fn over_one(
         loop {
             match poll_fn(|context| connection.poll_message(context)).await {
                 Some(Ok(AsyncMessage::Notification(message))) => {
-                    if let Some(news) = read(server, message.payload()) {
-                        wire.heard.add(news);
+                    if let Some(news) = read(server, message.payload(), &wire.floors) {
+                        wire.heard.add(news, Vec::new());
                     }
                 }
                 Some(Ok(_)) => {}
@@ -255,15 +270,18 @@ async fn over_one(
         let listen = format!("LISTEN {CHANNEL}");
         client.batch_execute(&listen).await.map_err(failed)?;
         // Whatever was said before this was not heard.
-        wire.heard.add(News {
+        wire.floors.missed();
+        let missed = News {
             missed: true,
             ..News::default()
-        });
+        };
+        wire.heard.add(missed, Vec::new());
         let notify = "SELECT pg_notify($1, message) FROM unnest($2::text[]) AS message";
         let notify = client.prepare(notify).await.map_err(failed)?;
         loop {
             if unsent.is_empty() {
-                *unsent = messages(server, &wire.told.next().await);
+                let (news, heads) = wire.told.next().await;
+                *unsent = messages(server, &news, &heads);
             }
             let said = async { client.query(&notify, &[&CHANNEL, &*unsent]).await };
             match tokio::time::timeout(ANSWER, said).await {
@@ -301,13 +319,17 @@ mod tests {
             settings: true,
             ..News::default()
         };
-        let messages = messages("one", &told);
+        let heads = BTreeMap::from([(endpoint.clone(), 7)]);
+        let messages = messages("one", &told, &heads);
+        let floors = Floors::default();
+        let search = floors.begin(&endpoint);
+        floors.found(&endpoint, &search, Some(100));
         assert!(messages.len() > 1);
         let mut heard = News::default();
         for message in &messages {
             assert!(message.len() < 8_000);
-            assert_eq!(read("one", message), None);
-            let news = read("other", message).unwrap();
+            assert_eq!(read("one", message, &floors), None);
+            let news = read("other", message, &floors).unwrap();
             heard.jobs.extend(news.jobs);
             heard.queues.extend(news.queues);
             heard.deliveries |= news.deliveries;
@@ -315,11 +337,14 @@ mod tests {
             heard.missed |= news.missed;
         }
         assert_eq!(heard, told);
+        assert_eq!(floors.begin(&endpoint).from, 7);
     }
 
     #[test]
     fn what_is_not_understood_may_be_anything() {
-        assert!(read("one", "other\nx 1").unwrap().missed);
-        assert!(read("one", "other\nj a not-a-job").unwrap().missed);
+        let missed = |message: &str| read("one", message, &Floors::default()).unwrap().missed;
+        assert!(missed("other\nx 1"));
+        assert!(missed("other\nj a not-a-job"));
+        assert!(missed("other\nq a 1"));
     }
 }

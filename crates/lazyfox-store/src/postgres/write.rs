@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use super::connect::{Failure, failed};
 use super::pipeline::{self, Asked};
-use super::row::{Id, Raw, ms, text};
+use super::row::{Id, Raw, ms, text, unsigned};
 use super::set::{Became, Entry, Output, Set};
 use super::sql;
 use crate::engine::Seq;
@@ -28,14 +28,15 @@ macro_rules! params {
     ($($param:expr),+ $(,)?) => { vec![$(Box::new($param) as Box<dyn ToSql + Sync + Send>),+] };
 }
 
-/// Writes and commits. `begins` says that there is no transaction yet.
+/// Writes and commits, and gives the first place that new jobs got on each endpoint. `begins` says that there is
+/// no transaction yet.
 pub(super) async fn commit(
     client: &Client,
     endpoint: &EndpointId,
     set: &Set,
     begins: bool,
     new_queue: bool,
-) -> Result<(), Failure> {
+) -> Result<Vec<(EndpointId, Seq)>, Failure> {
     let mut writes = Vec::new();
     if new_queue {
         writes.push(Write {
@@ -73,12 +74,12 @@ async fn send(
     client: &Client,
     writes: &[(&EndpointId, Write)],
     begins: bool,
-) -> Result<(), Failure> {
+) -> Result<Vec<(EndpointId, Seq)>, Failure> {
     if writes.is_empty() {
         if !begins {
             client.batch_execute("COMMIT").await.map_err(failed)?;
         }
-        return Ok(());
+        return Ok(Vec::new());
     }
     let names: Vec<&str> = writes.iter().map(|(on, _)| on.as_str()).collect();
     let mut asked = Vec::new();
@@ -92,7 +93,14 @@ async fn send(
         asked.push(Asked::query(statement, params));
     }
     asked.push(Asked::batch("COMMIT"));
-    pipeline::run(client, asked).await.map(drop)
+    let answers = pipeline::run(client, asked).await?;
+    let mut firsts = Vec::new();
+    for ((on, write), rows) in writes.iter().zip(answers.iter().skip(usize::from(begins))) {
+        if let (sql::INSERT_JOBS, Some(row)) = (write.sql, rows.first()) {
+            firsts.push(((*on).clone(), unsigned(row, 0)?));
+        }
+    }
+    Ok(firsts)
 }
 
 /// The columns that change, as arrays.
