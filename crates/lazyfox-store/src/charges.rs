@@ -22,6 +22,8 @@ pub struct Bid {
     /// A server that is known to be dead and whose workers are this server's now: what it was in charge of
     /// comes over at once.
     pub succeeds: Option<String>,
+    /// Whether it must not wait for the next occasion, which is within a second.
+    pub at_once: bool,
 }
 
 /// What a server is in charge of.

@@ -298,7 +298,7 @@ pub enum Applied {
 pub struct Expired {
     /// Jobs that changed.
     pub changes: Vec<Change>,
-    /// When the next deadline is.
+    /// When the next deadline is; or earlier, where it is not known: nothing is due before.
     pub next: Timestamp,
 }
 

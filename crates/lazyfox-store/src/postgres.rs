@@ -32,23 +32,29 @@ use deadpool_postgres::Pool;
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::time::Timestamp;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::charges::Spans;
-use self::connect::failed;
 pub use self::connect::{Access, Trust};
+use self::connect::{Failure, failed};
 use self::floors::Floors;
 use self::group::Groups;
 pub use self::moving::Holdings;
-use self::pulse::Knowledge;
+pub use self::pulse::Looks;
+use self::pulse::{Knowledge, Looker};
 use self::read::Loads;
 use self::row::{column, endpoint_of};
 pub use self::schema::Format;
 use self::surveys::Surveys;
 use self::wire::Wire;
 use crate::engine::Result;
+use crate::{Bid, News, Shared, Watched};
 
+/// A look that is later than this is not waited for.
+const LOOK_LATE: Duration = Duration::from_millis(250);
 /// Workers whose endpoints are remembered.
 const WORKERS_KNOWN: usize = 50_000;
 
@@ -67,8 +73,17 @@ pub struct PostgresStore {
     /// This server's name among those that share the database.
     server: String,
     spans: Spans,
+    looks: Looks,
     workers: Mutex<HashMap<WorkerId, KnownWorker>>,
+    /// What this server has to say about itself with the next look.
+    word: Mutex<Option<Said>>,
+    /// Held while it is said, and past the patience of whoever said it: what is on its way to the database has
+    /// arrived before anything else is said.
+    saying: Arc<tokio::sync::Mutex<()>>,
 }
+
+type Said = (Bid, tokio::sync::oneshot::Sender<Fallible<Shared>>);
+type Fallible<T> = std::result::Result<T, Failure>;
 
 /// Where a worker may hold jobs.
 #[derive(Default)]
@@ -120,7 +135,10 @@ impl PostgresStore {
             pool,
             server,
             spans: Spans::default(),
+            looks: Looks::default(),
             workers: Mutex::default(),
+            word: Mutex::default(),
+            saying: Arc::default(),
         })
     }
 
@@ -128,6 +146,13 @@ impl PostgresStore {
     #[must_use]
     pub fn with_spans(mut self, spans: Spans) -> Self {
         self.spans = spans;
+        self
+    }
+
+    /// The same with other times between looks.
+    #[must_use]
+    pub fn with_looks(mut self, looks: Looks) -> Self {
+        self.looks = looks;
         self
     }
 
@@ -145,6 +170,70 @@ impl PostgresStore {
     /// When it cannot be reached, or refuses.
     pub async fn migrate(access: &Access) -> Result<Format> {
         schema::migrate(&access.pool()?, &access.place()).await
+    }
+
+    fn looker(&self) -> Looker {
+        Looker {
+            pool: self.pool.clone(),
+            knowledge: Arc::clone(&self.knowledge),
+            floors: Arc::clone(&self.floors),
+            lag: self.looks.lag,
+        }
+    }
+
+    /// Looks, and says what there is to say.
+    async fn look(&self, watched: Watched, now: Timestamp) -> Fallible<News> {
+        let looker = self.looker();
+        let word = self.word().take();
+        let Some((bid, reply)) = word else {
+            return looker.look(&watched, now).await;
+        };
+        let (server, spans) = (self.server.clone(), self.spans);
+        let outcome = self.say(async move {
+            looker
+                .look_and_say(&watched, now, (&server, spans, &bid))
+                .await
+        });
+        let (news, shared) = match outcome.await {
+            Ok((news, shared)) => (Ok(news), Ok(shared)),
+            Err(failure) => {
+                let why = failure.into_error();
+                let same = Failure::Operation(why.clone());
+                (Err(Failure::Operation(why)), Err(same))
+            }
+        };
+        // Who does not wait any more says it again.
+        let _ = reply.send(shared);
+        news
+    }
+
+    /// Says something about this server, to the end.
+    async fn say<T: Send + 'static>(
+        &self,
+        word: impl Future<Output = Fallible<T>> + Send + 'static,
+    ) -> Fallible<T> {
+        let saying = Arc::clone(&self.saying).lock_owned().await;
+        let said = tokio::spawn(async move {
+            let _saying = saying;
+            word.await
+        });
+        let stopped = |_| Failure::NoConnection("the store is shut down".to_owned());
+        said.await.map_err(stopped)?
+    }
+
+    fn word(&self) -> MutexGuard<'_, Option<Said>> {
+        self.word.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until the next look, if there are looks.
+    fn until_look(&self) -> Option<Duration> {
+        let looked_at = *self
+            .looked_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let next = looked_at? + self.looks.every;
+        let now = Instant::now();
+        (now < next + LOOK_LATE).then(|| next.saturating_duration_since(now) + LOOK_LATE)
     }
 
     /// The endpoints on which a worker may hold jobs.

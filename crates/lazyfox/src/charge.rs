@@ -159,16 +159,17 @@ impl InCharge {
     }
 }
 
-/// Says that this server is there, and hears what it is in charge of. Gives the time until it has to say so
+/// Says that this server is there, at once or with the next look at the store, and hears what it is in charge of.
+/// Gives the time until it has to say so
 /// again; `None` where nobody needs to know.
 ///
 /// # Errors
 /// When the store cannot answer. What was believed before holds until its end.
-pub async fn renew(app: &App) -> Result<Option<Duration>, StoreError> {
+pub async fn renew(app: &App, at_once: bool) -> Result<Option<Duration>, StoreError> {
     if app.charge.is_alone() {
         return Ok(None);
     }
-    let bid = bid(app);
+    let bid = bid(app, at_once);
     // Before it is sent: the answer may have been on its way for long.
     let asked_at = Instant::now();
     let shared = match app.store.charge(bid).await? {
@@ -193,7 +194,7 @@ pub async fn renew(app: &App) -> Result<Option<Duration>, StoreError> {
 
 /// A server that is being stopped starts nothing more, and gives everything back at once. It says that it is
 /// there for as long as it has workers.
-fn bid(app: &App) -> Bid {
+fn bid(app: &App, at_once: bool) -> Bid {
     let all = app.endpoints.all();
     let managed = all.iter().filter(|(_, settings)| settings.run.is_some());
     Bid {
@@ -206,6 +207,7 @@ fn bid(app: &App) -> Bid {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abandoned_ms: app.config.abandoned_ms,
         succeeds: app.charge.state().succeeds.clone(),
+        at_once,
     }
 }
 
@@ -262,7 +264,7 @@ pub async fn compare(app: &App) {
 /// # Errors
 /// When the store cannot answer: others find out by themselves.
 pub async fn leave(app: &App) -> Result<(), StoreError> {
-    if renew(app).await?.is_none() {
+    if renew(app, true).await?.is_none() {
         return Ok(());
     }
     compare(app).await;

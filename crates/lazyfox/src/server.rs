@@ -271,7 +271,7 @@ async fn come_in(app: &App, name: &str) -> Result<()> {
     if let Some(earlier) = &kept.earlier {
         app.charge.succeed(earlier.clone());
     }
-    charge::renew(app).await?;
+    charge::renew(app, true).await?;
     kept.write(name)
 }
 

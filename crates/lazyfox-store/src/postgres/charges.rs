@@ -14,6 +14,7 @@ use std::time::Duration;
 use deadpool_postgres::{Client, Object, Pool};
 use lazyfox_core::id::{EndpointId, WorkerId};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::connect::{self, Failure, failed};
 use super::row::{column, endpoint_of, text, time, unsigned};
@@ -48,6 +49,13 @@ impl Default for Spans {
     }
 }
 
+impl Spans {
+    /// How long an answer may take, so that there is time for some more tries.
+    pub(super) fn patience(self) -> Duration {
+        Duration::from_millis(self.lease_ms / 4)
+    }
+}
+
 /// Shortest time between two words, however near the end of another server's charge is.
 const AGAIN_MS_MIN: u64 = 100;
 
@@ -59,40 +67,74 @@ const FOR_EVER_MS: u64 = 3_600_000;
 
 /// Says that the server is there, keeps what it is in charge of, takes what is free, and tells how things
 /// stand: in one statement, but for one more when something was taken.
-pub(super) async fn beat(
+async fn beat(client: &Client, server: &str, spans: Spans, bid: &Bid) -> Fallible<Shared> {
+    let word = Word::new(server, spans, bid);
+    let rows = connect::rows(client, super::sql::BEAT, &word.params()).await?;
+    understood(client, server, spans, bid, &rows).await
+}
+
+/// What a server says about itself.
+pub(super) struct Word<'a> {
+    server: &'a str,
+    endpoints: Vec<&'a str>,
+    succeeds: &'a Option<String>,
+    lease_ms: i64,
+    free_ms: i64,
+    machine: String,
+    url: String,
+    version: &'a str,
+    goes_on_ms: i64,
+}
+
+impl<'a> Word<'a> {
+    pub(super) fn new(server: &'a str, spans: Spans, bid: &'a Bid) -> Self {
+        let endpoints: BTreeSet<&str> = bid.endpoints.iter().map(EndpointId::as_str).collect();
+        let abandoned_ms = match bid.abandoned_ms {
+            0 => FOR_EVER_MS,
+            ms => ms,
+        };
+        Self {
+            server,
+            endpoints: endpoints.into_iter().collect(),
+            succeeds: &bid.succeeds,
+            lease_ms: signed(spans.lease_ms),
+            free_ms: signed(spans.free_ms),
+            machine: text(&bid.machine),
+            url: text(&bid.url),
+            version: &bid.version,
+            goes_on_ms: signed(abandoned_ms.saturating_add(ENDING_MS)),
+        }
+    }
+
+    pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.server,
+            &self.endpoints,
+            self.succeeds,
+            &self.lease_ms,
+            &self.free_ms,
+            &self.machine,
+            &self.url,
+            &self.version,
+            &self.goes_on_ms,
+        ]
+    }
+}
+
+/// What the answer to such a word says, of which these are the rows.
+pub(super) async fn understood(
     client: &Client,
     server: &str,
     spans: Spans,
     bid: &Bid,
+    rows: &[Row],
 ) -> Fallible<Shared> {
-    let endpoints: BTreeSet<&str> = bid.endpoints.iter().map(EndpointId::as_str).collect();
-    let endpoints: Vec<&str> = endpoints.into_iter().collect();
-    let abandoned_ms = match bid.abandoned_ms {
-        0 => FOR_EVER_MS,
-        ms => ms,
-    };
-    let rows = connect::rows(
-        client,
-        sql::BEAT,
-        &[
-            &server,
-            &endpoints,
-            &bid.succeeds,
-            &signed(spans.lease_ms),
-            &signed(spans.free_ms),
-            &text(&bid.machine),
-            &text(&bid.url),
-            &bid.version,
-            &signed(abandoned_ms.saturating_add(ENDING_MS)),
-        ],
-    )
-    .await?;
     let mut heard = Heard {
         shared: Shared::default(),
         taken: Vec::new(),
         ends_in_ms: u64::MAX,
     };
-    for row in &rows {
+    for row in rows {
         heard.take_in(row)?;
     }
     if !heard.taken.is_empty() {
@@ -204,9 +246,7 @@ fn signed(ms: u64) -> i64 {
 /// Shares out who is in charge of what.
 pub(super) async fn charge(pool: &Pool, server: &str, spans: Spans, bid: &Bid) -> Fallible<Shared> {
     let client = connect::client(pool).await?;
-    // So that there is time for some more tries.
-    let patience = Duration::from_millis(spans.lease_ms / 4);
-    let heard = tokio::time::timeout(patience, beat(&client, server, spans, bid)).await;
+    let heard = tokio::time::timeout(spans.patience(), beat(&client, server, spans, bid)).await;
     heard.unwrap_or_else(|_| {
         // The connection may never answer, and would be given to the next one who asks.
         drop(Object::take(client));

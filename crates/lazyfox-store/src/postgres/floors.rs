@@ -6,7 +6,8 @@
 //! in front of that (one submitted a moment earlier but committed later, or one that comes back) says so with
 //! the notice that wakes others, and lowers it at home before anybody is answered. What nobody said, since a
 //! server died or a transaction was undone, is found by the look once a second, which begins at a place of its
-//! own that follows later; and once a minute by a look at everything.
+//! own that follows later. Only a job that came back while the server that saw to it died before it could say so
+//! may be in front of that too: a look at everything finds it, every 15 s.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,11 +18,8 @@ use tokio::time::Instant;
 
 use crate::engine::Seq;
 
-/// A job's place in the queue is given when it is written, and seen when that is committed: looks follow so
-/// much later.
-const LAG: Duration = Duration::from_secs(2);
 /// Time between two looks from the very beginning.
-const ALL_EVERY: Duration = Duration::from_secs(60);
+const ALL_EVERY: Duration = Duration::from_secs(15);
 
 #[derive(Default)]
 pub(super) struct Floors {
@@ -114,13 +112,18 @@ impl Floors {
 
     /// A look that began at `began_at` found this job as the first that waits in the normal lane; where there is
     /// none, the next place that would be given.
-    pub(super) fn looked(&self, endpoint: &EndpointId, began_at: Instant, first: Seq) {
+    pub(super) fn looked(
+        &self,
+        endpoint: &EndpointId,
+        (began_at, lag): (Instant, Duration),
+        first: Seq,
+    ) {
         let mut endpoints = self.endpoints();
         let Some(floor) = endpoints.get_mut(endpoint) else {
             return;
         };
         match floor.candidate {
-            Some((since, seq)) if began_at >= since + LAG => {
+            Some((since, seq)) if began_at >= since + lag => {
                 floor.look = floor.look.max(seq.min(first));
                 floor.candidate = Some((began_at, first));
             }
@@ -146,6 +149,10 @@ impl Floors {
 impl Floor {
     fn lower(&mut self, seq: Seq) {
         self.search = self.search.min(seq);
+        self.look = self.look.min(seq);
+        if let Some((_, candidate)) = &mut self.candidate {
+            *candidate = (*candidate).min(seq);
+        }
         for told in self.open.values_mut() {
             *told = (*told).min(seq);
         }
@@ -164,6 +171,8 @@ mod tests {
         let search = floors.begin(on);
         floors.found(on, &search, Some(first));
     }
+
+    const LAG: Duration = Duration::from_secs(2);
 
     fn from(floors: &Floors, on: &EndpointId) -> Seq {
         let search = floors.begin(on);
@@ -218,23 +227,28 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(floors.look_from(&on, at(0)), 0);
-        floors.looked(&on, at(0), 10);
-        floors.looked(&on, at(1_000), 30);
+        floors.looked(&on, (at(0), LAG), 10);
+        floors.looked(&on, (at(1_000), LAG), 30);
         assert_eq!(floors.look_from(&on, at(1_000)), 0);
-        floors.looked(&on, at(2_000), 50);
+        floors.looked(&on, (at(2_000), LAG), 50);
         assert_eq!(floors.look_from(&on, at(2_000)), 10);
         // One comes into sight in front of what was seen meanwhile.
-        floors.looked(&on, at(3_000), 12);
-        floors.looked(&on, at(4_000), 70);
+        floors.looked(&on, (at(3_000), LAG), 12);
+        floors.looked(&on, (at(4_000), LAG), 70);
         assert_eq!(floors.look_from(&on, at(4_000)), 12);
-        assert_eq!(floors.look_from(&on, at(60_000)), 0);
+        // One comes back.
+        floors.told(&on, 5);
+        assert_eq!(floors.look_from(&on, at(4_000)), 5);
+        floors.looked(&on, (at(5_000), LAG), 80);
+        assert_eq!(floors.look_from(&on, at(5_000)), 5);
+        assert_eq!(floors.look_from(&on, at(15_000)), 0);
     }
 
     #[test]
     fn what_a_look_finds_lowers_where_searches_begin() {
         let (floors, on) = floors();
         found(&floors, &on, 10);
-        floors.looked(&on, Instant::now(), 4);
+        floors.looked(&on, (Instant::now(), LAG), 4);
         assert_eq!(floors.begin(&on).from, 4);
     }
 }

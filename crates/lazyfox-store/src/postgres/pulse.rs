@@ -1,26 +1,50 @@
 //! The slow look that finds what nobody told: once a second one small statement, as long as a server
-//! listens to others. What it finds also spares the passes of an idle server their questions.
+//! listens to others, with what the server has to say about itself. What it finds also spares the passes of an idle server their questions.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Pool};
+use deadpool_postgres::{Client, Object, Pool};
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::time::Timestamp;
 use tokio::time::Instant;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::charges::{self, Spans, Word};
 use super::connect::{self, Failure};
 use super::floors::Floors;
 use super::row::{Id, column, endpoint_of, time};
 use super::set::Set;
 use super::sql;
 use crate::engine::{Result, Seq};
-use crate::{News, Watched};
+use crate::{Bid, News, Shared, Watched};
 
-/// Time between two looks: the longest that a lost message is missed.
-pub(super) const EVERY: Duration = Duration::from_millis(1_000);
+type Fallible<T> = std::result::Result<T, Failure>;
+
+/// How a server looks for what nobody told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looks {
+    /// Time between two: the longest that a lost message is missed.
+    pub every: Duration,
+    /// A job's place in the queue is given when it is written, and seen when that is committed: where looks
+    /// begin follows so much later.
+    pub lag: Duration,
+    /// Shortest time between two surveys; more when they take long, unless it is zero.
+    pub surveys: Duration,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_millis(1_000),
+            lag: Duration::from_millis(2_000),
+            surveys: Duration::from_millis(50),
+        }
+    }
+}
+
 /// What a look found is relied on for so long.
 const FRESH: Duration = Duration::from_millis(1_500);
 /// A look sees what is due within this time; what comes later is not known to be.
@@ -168,73 +192,149 @@ impl Knowledge {
     }
 }
 
-/// Looks once.
-pub(super) async fn look(
-    pool: &Pool,
-    knowledge: &Knowledge,
-    floors: &Floors,
-    watched: &Watched,
-    now: Timestamp,
-) -> std::result::Result<News, Failure> {
-    let client = connect::client(pool).await?;
-    let on: Vec<&str> = watched.jobs.iter().map(|(on, _)| on.as_str()).collect();
-    let ids: Vec<Id> = watched.jobs.iter().map(|(_, job)| Id::from(*job)).collect();
-    let queues: Vec<&str> = watched.queues.iter().map(EndpointId::as_str).collect();
-    let began_at = knowledge.begin();
-    let from = watched.queues.iter();
-    let from: Vec<i64> = from
-        .map(|endpoint| floors.look_from(endpoint, began_at).cast_signed())
-        .collect();
-    let times = knowledge.floors();
-    let until = now.plus_ms(AHEAD_MS);
-    let params: &[&(dyn ToSql + Sync)] = &[
-        &on,
-        &ids,
-        &queues,
-        &from,
-        &times.deadline,
-        &times.forget,
-        &until.as_ms(),
-    ];
-    let rows = connect::rows(&client, sql::PULSE, params).await?;
-    let mut news = News::default();
-    let mut found = Next {
-        deadline: until,
-        forget: until,
-        deliveries_open: false,
-    };
-    let mut grown: Vec<&str> = Vec::new();
-    let mut firsts: HashMap<EndpointId, Seq> = HashMap::new();
-    let mut place = 0;
-    for row in &rows {
-        let what: &str = column(row, 0)?;
-        let endpoint = || -> Result<EndpointId> { endpoint_of(column(row, 1)?) };
-        let number: Option<i64> = column(row, 3)?;
-        let at = number.map_or(until, time);
-        match what {
-            "job" => news.jobs.push((endpoint()?, column::<Id>(row, 2)?.job())),
-            "queue" => {
-                news.queues.push((endpoint()?, News::ANY));
-                if let Some(first) = number {
-                    firsts.insert(endpoint()?, first.cast_unsigned());
-                }
+/// Who looks.
+pub(super) struct Looker {
+    pub(super) pool: Pool,
+    pub(super) knowledge: Arc<Knowledge>,
+    pub(super) floors: Arc<Floors>,
+    pub(super) lag: Duration,
+}
+
+impl Looker {
+    /// Looks once.
+    pub(super) async fn look(&self, watched: &Watched, now: Timestamp) -> Fallible<News> {
+        let client = connect::client(&self.pool).await?;
+        let asked = self.ask(watched, now);
+        let rows = connect::rows(&client, sql::PULSE, &asked.params()).await?;
+        self.read(&client, &asked, &rows).await
+    }
+
+    /// The same, and says in the same statement that the server is there.
+    pub(super) async fn look_and_say(
+        &self,
+        watched: &Watched,
+        now: Timestamp,
+        (server, spans, bid): (&str, Spans, &Bid),
+    ) -> Fallible<(News, Shared)> {
+        let client = connect::client(&self.pool).await?;
+        let asked = self.ask(watched, now);
+        let word = Word::new(server, spans, bid);
+        let mut params = word.params();
+        params.extend(asked.params());
+        let both = connect::rows(&client, sql::BEAT_AND_PULSE, &params);
+        let Ok(rows) = tokio::time::timeout(spans.patience(), both).await else {
+            // The connection may never answer, and would be given to the next one who asks.
+            drop(Object::take(client));
+            let why = "the database did not answer in time".to_owned();
+            return Err(Failure::NoConnection(why));
+        };
+        let is_news = |row: &Row| Ok::<_, Failure>(NEWS.contains(&column::<&str>(row, 0)?));
+        let (mut news, mut said) = (Vec::new(), Vec::new());
+        for row in rows? {
+            match is_news(&row)? {
+                true => news.push(row),
+                false => said.push(row),
             }
-            "place" => place = number.unwrap_or_default().cast_unsigned(),
-            "deadline" => found.deadline = at,
-            "forget" => found.forget = at,
-            "grown" => grown.push(column(row, 1)?),
-            _ => found.deliveries_open = true,
+        }
+        let shared = charges::understood(&client, server, spans, bid, &said).await?;
+        Ok((self.read(&client, &asked, &news).await?, shared))
+    }
+
+    fn ask<'a>(&self, watched: &'a Watched, now: Timestamp) -> Asked<'a> {
+        let began_at = self.knowledge.begin();
+        let from = watched.queues.iter();
+        let from = from.map(|endpoint| self.floors.look_from(endpoint, began_at).cast_signed());
+        let ids = watched.jobs.iter().map(|(_, job)| Id::from(*job));
+        Asked {
+            watched,
+            began_at,
+            now,
+            on: watched.jobs.iter().map(|(on, _)| on.as_str()).collect(),
+            ids: ids.collect(),
+            queues: watched.queues.iter().map(EndpointId::as_str).collect(),
+            from: from.collect(),
+            times: self.knowledge.floors(),
+            until: now.plus_ms(AHEAD_MS).as_ms(),
         }
     }
-    news.deadlines = found.deadline <= now;
-    news.deliveries = found.deliveries_open;
-    knowledge.looked(began_at, now, found);
-    for endpoint in &watched.queues {
-        let first = firsts.get(endpoint).copied().unwrap_or(place);
-        floors.looked(endpoint, began_at, first);
+
+    async fn read(&self, client: &Client, asked: &Asked<'_>, rows: &[Row]) -> Fallible<News> {
+        let mut news = News::default();
+        let mut found = Next {
+            deadline: time(asked.until),
+            forget: time(asked.until),
+            deliveries_open: false,
+        };
+        let mut grown: Vec<&str> = Vec::new();
+        let mut firsts: HashMap<EndpointId, Seq> = HashMap::new();
+        let mut place = 0;
+        for row in rows {
+            let what: &str = column(row, 0)?;
+            let endpoint = || -> Result<EndpointId> { endpoint_of(column(row, 1)?) };
+            let number: Option<i64> = column(row, 6)?;
+            let at = time(number.unwrap_or(asked.until));
+            match what {
+                "job" => {
+                    let nth = usize::try_from(number.unwrap_or_default()).unwrap_or_default();
+                    let job = asked.watched.jobs.get(nth.wrapping_sub(1));
+                    news.jobs.extend(job.cloned());
+                }
+                "queue" => {
+                    news.queues.push((endpoint()?, News::ANY));
+                    if let Some(first) = number {
+                        firsts.insert(endpoint()?, first.cast_unsigned());
+                    }
+                }
+                "place" => place = number.unwrap_or_default().cast_unsigned(),
+                "deadline" => found.deadline = at,
+                "forget" => found.forget = at,
+                "grown" => grown.push(column(row, 1)?),
+                _ => found.deliveries_open = true,
+            }
+        }
+        news.deadlines = found.deadline <= asked.now;
+        news.deliveries = found.deliveries_open;
+        self.knowledge.looked(asked.began_at, asked.now, found);
+        for endpoint in &asked.watched.queues {
+            let first = firsts.get(endpoint).copied().unwrap_or(place);
+            let looked = (asked.began_at, self.lag);
+            self.floors.looked(endpoint, looked, first);
+        }
+        analyze(client, &grown).await;
+        Ok(news)
     }
-    analyze(&client, &grown).await;
-    Ok(news)
+}
+
+/// What the rows of a look are called.
+const NEWS: [&str; 7] = [
+    "job", "queue", "place", "deadline", "forget", "open", "grown",
+];
+
+/// What a look asks for.
+struct Asked<'a> {
+    watched: &'a Watched,
+    began_at: Instant,
+    now: Timestamp,
+    on: Vec<&'a str>,
+    ids: Vec<Id>,
+    queues: Vec<&'a str>,
+    from: Vec<i64>,
+    times: Times,
+    until: i64,
+}
+
+impl Asked<'_> {
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.on,
+            &self.ids,
+            &self.queues,
+            &self.from,
+            &self.times.deadline,
+            &self.times.forget,
+            &self.until,
+        ]
+    }
 }
 
 /// A table that was vacuumed while it was empty is planned for as empty until the next vacuum, a minute later

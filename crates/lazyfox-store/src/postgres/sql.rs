@@ -6,6 +6,12 @@
 //!
 //! What goes by an order and not by a key says `COLLATE "POSIX"`: the schema tells why.
 
+#[macro_use]
+mod shapes;
+mod look;
+
+pub(super) use self::look::{BEAT, BEAT_AND_PULSE, PULSE};
+
 macro_rules! columns {
     () => {
         "j.seq, j.id, j.endpoint, j.status, j.created_at, j.queued_at, j.expires_at, \
@@ -286,39 +292,6 @@ pub(super) const FORGET_DELIVERIES: [&str; 2] = [
     ),
 ];
 
-/// Those of the endpoint `q.endpoint` that wait or run and have a deadline between two times.
-macro_rules! deadlines {
-    ($columns:literal, $from:literal, $to:literal, $order:literal) => {
-        concat!(
-            deadlines!(
-                $columns,
-                $from,
-                $to,
-                $order,
-                "j.lease_until IS NULL AND j.ended_at IS NULL"
-            ),
-            " UNION ALL ",
-            deadlines!($columns, $from, $to, $order, "j.lease_until IS NOT NULL")
-        )
-    };
-    ($columns:literal, $from:literal, $to:literal, $order:literal, $state:literal) => {
-        concat!(
-            "(SELECT ",
-            $columns,
-            " FROM lazyfox.jobs j
-              WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND ",
-            $state,
-            " AND j.deadline >= ",
-            $from,
-            " AND j.deadline <= ",
-            $to,
-            " ORDER BY ",
-            $order,
-            ")"
-        )
-    };
-}
-
 /// Of all endpoints: whose deadline is due, the earliest first. There is none before $3.
 pub(super) const DUE: &str = concat!(
     "SELECT d.endpoint, d.id FROM lazyfox.queues q CROSS JOIN LATERAL (",
@@ -533,48 +506,6 @@ pub(super) const TRIES: &str = concat!(
     " CROSS JOIN LATERAL (SELECT * FROM lazyfox.tries k
                            WHERE k.endpoint = u.endpoint AND k.number = u.number
                            ORDER BY k.try OFFSET 0) AS t"
-);
-
-/// What is watched and has happened: jobs that ended or stream, queues that have a job (from a place on), and
-/// the next place to be given; the next things to do on all endpoints, from some time each until another; and tables that have grown since the planner heard that they were empty.
-pub(super) const PULSE: &str = concat!(
-    "SELECT 'job' AS what, u.endpoint, u.id, NULL::int8 AS at
-     FROM (SELECT * FROM unnest($1::text[], $2::uuid[]) AS u(endpoint, id) OFFSET 0) AS u
-     JOIN lazyfox.jobs j ON j.endpoint = u.endpoint AND j.id = u.id
-     WHERE j.ended_at IS NOT NULL
-         OR EXISTS (SELECT 1 FROM lazyfox.chunks c WHERE c.endpoint = u.endpoint AND c.id = u.id)
-     UNION ALL
-     SELECT 'queue', u.endpoint, NULL, CASE WHEN w.low_priority THEN NULL ELSE w.seq END
-     FROM unnest($3::text[], $4::int8[]) AS u(endpoint, seq)
-     CROSS JOIN LATERAL (
-         SELECT j.low_priority, j.seq FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = u.endpoint AND j.status = 'IN_QUEUE'
-             AND (j.low_priority, j.seq) >= (false, u.seq)
-         ORDER BY j.low_priority, j.seq LIMIT 1) AS w
-     UNION ALL
-     SELECT 'place', NULL, NULL, last_value + CASE WHEN is_called THEN 1 ELSE 0 END
-     FROM lazyfox.jobs_seq
-     UNION ALL
-     SELECT 'deadline', NULL, NULL, min(d.deadline)
-     FROM lazyfox.queues q CROSS JOIN LATERAL (",
-    deadlines!("j.deadline", "$5", "$7", "j.deadline LIMIT 1"),
-    ") AS d
-     UNION ALL
-     SELECT 'forget', NULL, NULL, min(d.forget_at)
-     FROM lazyfox.queues q CROSS JOIN LATERAL (
-         SELECT j.forget_at FROM lazyfox.jobs j
-         WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.ended_at IS NOT NULL
-             AND j.forget_at >= $6 AND j.forget_at <= $7
-         ORDER BY j.forget_at LIMIT 1) AS d
-     UNION ALL
-     SELECT 'open', NULL, NULL, NULL FROM lazyfox.queues q CROSS JOIN LATERAL (
-         SELECT 1 FROM lazyfox.deliveries d
-         WHERE d.endpoint COLLATE \"POSIX\" = q.endpoint AND d.due_at IS NOT NULL LIMIT 1) AS o
-     UNION ALL
-     SELECT 'grown', c.relname, NULL, NULL
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = 'lazyfox' AND c.relkind = 'r' AND c.reltuples = 0
-         AND pg_catalog.pg_relation_size(c.oid) > 65536"
 );
 
 /// All jobs in the order of submission, each with what is kept beside it. Bodies are looked up when the

@@ -8,6 +8,7 @@ use lazyfox_core::traffic::Traffic;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::PostgresStore;
@@ -15,7 +16,7 @@ use super::connect::Failure;
 use super::group::Plan;
 use super::load::Needs;
 use super::row::Id;
-use super::{charges, connect, deliveries, pulse, read, registers};
+use super::{charges, connect, deliveries, read, registers};
 use crate::{
     Answer, Applied, Ask, Bid, Change, Charges, ChunksKept, DeliveryPage, DeliveryQuery, Drained,
     Due, Expired, Heartbeat, HolderEvent, Key, Leased, Loaded, NewJob, News, Outbox, Outgoing,
@@ -268,7 +269,12 @@ impl Store for PostgresStore {
 
     fn survey(&self) -> Answer<'_, Vec<Survey>> {
         Box::pin(async move {
-            let surveys = self.surveys.next(&self.pool, &self.knowledge, &self.floors);
+            let surveys = self.surveys.next(
+                &self.pool,
+                &self.knowledge,
+                &self.floors,
+                self.looks.surveys,
+            );
             let surveys = surveys.await;
             surveys.map_err(Failure::into_error)
         })
@@ -430,14 +436,13 @@ impl Store for PostgresStore {
                 .looked_at
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let look_at = looked_at.map_or_else(Instant::now, |at| at + pulse::EVERY);
+            let look_at = looked_at.map_or_else(Instant::now, |at| at + self.looks.every);
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(look_at) => {}
                 (news, _) = self.wire.heard.next() => return Ok(news),
             }
-            let (watched, now) = (watched(), now());
-            let news = pulse::look(&self.pool, &self.knowledge, &self.floors, &watched, now).await;
+            let news = self.look(watched(), now()).await;
             *self
                 .looked_at
                 .lock()
@@ -448,8 +453,18 @@ impl Store for PostgresStore {
 
     fn charge(&self, bid: Bid) -> Answer<'_, Charges> {
         Box::pin(async move {
-            let shared = charges::charge(&self.pool, &self.server, self.spans, &bid).await;
-            shared.map(Charges::Shared).map_err(Failure::into_error)
+            if let Some(patience) = self.until_look().filter(|_| !bid.at_once) {
+                let (reply, answer) = oneshot::channel();
+                *self.word() = Some((bid.clone(), reply));
+                if let Ok(Ok(shared)) = tokio::time::timeout(patience, answer).await {
+                    return shared.map(Charges::Shared).map_err(Failure::into_error);
+                }
+                *self.word() = None;
+            }
+            let (pool, server, spans) = (self.pool.clone(), self.server.clone(), self.spans);
+            let said = self.say(async move { charges::charge(&pool, &server, spans, &bid).await });
+            let shared = said.await.map_err(Failure::into_error)?;
+            Ok(Charges::Shared(shared))
         })
     }
 
@@ -477,6 +492,8 @@ impl Store for PostgresStore {
 
     fn leave(&self) -> Answer<'_, ()> {
         Box::pin(async move {
+            // What is still being said comes before.
+            let _saying = self.saying.lock().await;
             connect::answer(|| Box::pin(charges::leave(&self.pool, &self.server))).await
         })
     }

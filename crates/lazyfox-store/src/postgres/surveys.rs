@@ -12,8 +12,6 @@ use super::pulse::Knowledge;
 use super::read;
 use crate::Survey;
 
-/// Shortest time between two.
-const GAP: Duration = Duration::from_millis(50);
 /// A survey that took long is not made again until many times as much has passed.
 const SHARE: u32 = 10;
 
@@ -39,6 +37,7 @@ impl Surveys {
         pool: &Pool,
         knowledge: &Knowledge,
         floors: &Floors,
+        gap: Duration,
     ) -> Result<Vec<Survey>, Failure> {
         use std::sync::atomic::Ordering::SeqCst;
         let asked = self.turn.fetch_add(1, SeqCst) + 1;
@@ -47,8 +46,10 @@ impl Surveys {
             if last.turn >= asked {
                 return Ok(last.surveys.clone());
             }
-            let pause = GAP.max(last.took * SHARE);
-            tokio::time::sleep_until(last.began_at + pause).await;
+            if !gap.is_zero() {
+                let pause = gap.max(last.took * SHARE);
+                tokio::time::sleep_until(last.began_at + pause).await;
+            }
         }
         let (turn, began_at) = (self.turn.load(SeqCst), Instant::now());
         let surveys = connect::again(|| Box::pin(read::survey(pool, knowledge, floors)));

@@ -43,4 +43,9 @@ proptest! {
     fn postgres_does_what_memory_does(ops in ops::history()) {
         replay(&ops, Durable::postgres());
     }
+
+    #[test]
+    fn postgres_does_so_when_it_looks_at_every_step(ops in ops::history()) {
+        replay(&ops, Durable::postgres_that_looks());
+    }
 }

@@ -203,6 +203,7 @@ pub(crate) fn bid(endpoints: &[&str]) -> Bid {
         version: "1.2.3".to_owned(),
         abandoned_ms: 60_000,
         succeeds: None,
+        at_once: false,
     }
 }
 

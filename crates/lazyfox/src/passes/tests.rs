@@ -292,12 +292,12 @@ async fn who_is_not_known_to_be_in_charge_starts_nothing() {
     let provider = Notes::default();
     submitted(&app, 1).await;
     store.fail_next("charge");
-    crate::charge::renew(&app).await.unwrap_err();
+    crate::charge::renew(&app, true).await.unwrap_err();
     scale::scale_once(&app, &provider).await.unwrap();
     assert_eq!(provider.started.lock().unwrap().len(), 0);
     assert!(!app.could_start(&endpoint()));
     // This store has no other servers.
-    crate::charge::renew(&app).await.unwrap();
+    crate::charge::renew(&app, true).await.unwrap();
     store.fail_next("enlist");
     scale::scale_once(&app, &provider).await.unwrap_err();
     assert_eq!(provider.started.lock().unwrap().len(), 0);
