@@ -11,6 +11,7 @@ mod group;
 mod lanes;
 mod load;
 mod moving;
+mod partitions;
 mod passes;
 mod pipeline;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::connect::{self, Failure, Remedy};
 use super::lanes::Lanes;
 use super::load::{self, Needs};
+use super::partitions::Partitions;
 use super::pulse::Knowledge;
 use super::set::{NEW_FROM, Set};
 use super::wire::Wire;
@@ -39,6 +40,7 @@ pub(super) struct Groups {
     pub(super) pool: Pool,
     pub(super) wire: Arc<Wire>,
     pub(super) knowledge: Arc<Knowledge>,
+    pub(super) partitions: Partitions,
     lanes: Lanes<Call>,
     /// Endpoints that are known to be in the list of those that had a job.
     queues: Mutex<HashSet<EndpointId>>,
@@ -85,6 +87,7 @@ impl Groups {
             pool,
             wire,
             knowledge,
+            partitions: Partitions::default(),
             lanes: Lanes::new(GROUPS_AT_ONCE, SECOND_FROM),
             queues: Mutex::default(),
         }
@@ -233,6 +236,7 @@ impl Groups {
             self.queues().insert(endpoint.clone());
         }
         self.knowledge.committed(&set);
+        self.partitions.committed(&set);
         self.wire.told.add(set.news());
         Ok(())
     }
