@@ -17,6 +17,7 @@ use deadpool_postgres::{Client, Object, Pool, Transaction};
 use lazyfox_core::time::Timestamp;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use self::spans::{Pace, Span, make, past};
 use super::connect::{self, Failure, failed};
@@ -34,10 +35,12 @@ const EVERY_MS: u64 = 10_000;
 const SELDOM_MS: u64 = 600_000;
 /// To look for what can go takes no more than this part of the time.
 const SHARE: u32 = 50;
-/// So many rows are moved out of a partition that goes, at the most.
+/// So many jobs are moved out of a partition that goes, at the most, with so many bytes of payloads.
 const FEW: usize = 1_000;
-/// How long to wait for locks, in milliseconds: everybody else waits behind whoever waits for them.
+const FEW_BYTES: i64 = 8 * 1024 * 1024;
+/// How long to wait for a lock, and for all, in milliseconds: everybody else waits behind whoever waits.
 const PATIENCE_MS: u32 = 100;
+const PATIENCE_ALL_MS: u32 = 200;
 /// How long any other step may take that everybody waits for. Where the default partition has become so large
 /// that it cannot be read in this time, no partition is attached.
 const STEP_MS: u32 = 1_000;
@@ -151,7 +154,6 @@ fn is_passing(failure: &Failure) -> bool {
         Failure::Database(error) => error.code().is_none_or(|code| {
             [
                 SqlState::LOCK_NOT_AVAILABLE,
-                SqlState::QUERY_CANCELED,
                 SqlState::T_R_DEADLOCK_DETECTED,
                 SqlState::CHECK_VIOLATION,
                 SqlState::UNDEFINED_TABLE,
@@ -199,10 +201,13 @@ async fn round(
         return Ok(found.spans);
     }
     // What cannot go is no reason to make nothing.
-    let gone = match ripe.is_empty() {
-        true => Ok(()),
-        false => let_go(client, &ripe).await,
-    };
+    let mut gone = Ok(());
+    for ripe in &ripe {
+        gone = let_go(client, ripe).await;
+        if gone.is_err() {
+            break;
+        }
+    }
     let swept = sweep(client).await;
     if makes {
         make_next(client, now, is_busy).await?;
@@ -268,7 +273,31 @@ async fn ripe_of(client: &Client, span: Span) -> Fallible<Option<Ripe>> {
         ripe.endpoints.push(column(row, 0)?);
         ripe.ids.push(column(row, 1)?);
     }
-    Ok(Some(ripe))
+    let is_small = ripe.ids.is_empty() || bytes_of(client, &ripe).await? <= FEW_BYTES;
+    Ok(is_small.then_some(ripe))
+}
+
+/// The size of payloads that would be moved.
+async fn bytes_of(client: &Client, ripe: &Ripe) -> Fallible<i64> {
+    let mut sums = Vec::new();
+    for table in &TABLES[1..] {
+        sums.push(format!(
+            "SELECT sum(octet_length(t.body)) AS bytes
+             FROM (SELECT * FROM unnest($1::text[], $2::uuid[]) AS u(endpoint, id) OFFSET 0) AS u
+             JOIN lazyfox.{} t ON t.endpoint = u.endpoint AND t.id = u.id",
+            ripe.span.of(table)
+        ));
+    }
+    let sql = format!(
+        "SELECT coalesce(sum(bytes), 0)::int8 FROM ({}) AS s",
+        sums.join(" UNION ALL ")
+    );
+    let keys: [&(dyn ToSql + Sync); 2] = [&ripe.endpoints, &ripe.ids];
+    match client.query_one(&sql, &keys).await {
+        Ok(row) => Ok(column(&row, 0)?),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(i64::MAX),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Whether this server may change partitions until its transaction ends.
@@ -283,17 +312,18 @@ async fn batch(transaction: &Transaction<'_>, sql: &str) -> Fallible<()> {
 }
 
 /// Locks everything, in a moment or not at all.
-async fn lock(transaction: &Transaction<'_>, spans: &[Span]) -> Fallible<()> {
+async fn lock(transaction: &Transaction<'_>, span: Option<Span>) -> Fallible<()> {
     let mut names = Vec::new();
     for table in TABLES {
         names.push(format!("ONLY lazyfox.{table}"));
     }
     for table in TABLES {
         names.push(format!("lazyfox.{table}_default"));
-        let spans = spans.iter();
-        names.extend(spans.map(|span| format!("lazyfox.{}", span.of(table))));
+        names.extend(span.map(|span| format!("lazyfox.{}", span.of(table))));
     }
-    batch(transaction, &within(PATIENCE_MS)).await?;
+    let patience = format!("SET LOCAL lock_timeout = {PATIENCE_MS}");
+    batch(transaction, &patience).await?;
+    batch(transaction, &within(PATIENCE_ALL_MS)).await?;
     let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.join(", "));
     batch(transaction, &lock).await?;
     batch(transaction, &within(STEP_MS)).await
@@ -303,27 +333,20 @@ fn within(ms: u32) -> String {
     format!("SET LOCAL statement_timeout = {ms}")
 }
 
-/// Detaches partitions, and moves what is left of them into the default one.
-async fn let_go(client: &mut Client, ripe: &[Ripe]) -> Fallible<()> {
+/// Detaches a partition, and moves what is left in it into the default one.
+async fn let_go(client: &mut Client, ripe: &Ripe) -> Fallible<()> {
     let transaction = client.transaction().await.map_err(failed)?;
-    if !is_alone(&transaction).await? {
+    let alone = is_alone(&transaction).await?;
+    if !alone || !look(&transaction).await?.spans.contains(&ripe.span) {
         return Ok(());
     }
-    let there = look(&transaction).await?.spans;
-    let ripe: Vec<&Ripe> = ripe.iter().filter(|it| there.contains(&it.span)).collect();
-    let spans: Vec<Span> = ripe.iter().map(|ripe| ripe.span).collect();
-    if spans.is_empty() {
-        return Ok(());
+    lock(&transaction, Some(ripe.span)).await?;
+    for table in TABLES {
+        let part = ripe.span.of(table);
+        let detach = format!("ALTER TABLE lazyfox.{table} DETACH PARTITION lazyfox.{part}");
+        batch(&transaction, &detach).await?;
     }
-    lock(&transaction, &spans).await?;
-    for ripe in ripe {
-        for table in TABLES {
-            let part = ripe.span.of(table);
-            let detach = format!("ALTER TABLE lazyfox.{table} DETACH PARTITION lazyfox.{part}");
-            batch(&transaction, &detach).await?;
-        }
-        move_rows(&transaction, ripe).await?;
-    }
+    move_rows(&transaction, ripe).await?;
     transaction.commit().await.map_err(failed)
 }
 
@@ -343,7 +366,7 @@ async fn move_rows(transaction: &Transaction<'_>, ripe: &Ripe) -> Fallible<()> {
                  RETURNING t.*)
              INSERT INTO lazyfox.{table} SELECT * FROM gone ON CONFLICT DO NOTHING"
         );
-        let keys: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&ripe.endpoints, &ripe.ids];
+        let keys: [&(dyn ToSql + Sync); 2] = [&ripe.endpoints, &ripe.ids];
         transaction.execute(&moved, &keys).await.map_err(failed)?;
     }
     Ok(())
@@ -396,7 +419,7 @@ async fn make_next(client: &mut Client, now: Timestamp, is_busy: bool) -> Fallib
         let create = format!("CREATE TABLE lazyfox.{part} (LIKE lazyfox.{table} INCLUDING ALL)");
         batch(&transaction, &create).await?;
     }
-    lock(&transaction, &[]).await?;
+    lock(&transaction, None).await?;
     attach(&transaction, span).await?;
     transaction.commit().await.map_err(failed)
 }

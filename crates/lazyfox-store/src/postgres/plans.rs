@@ -236,11 +236,14 @@ async fn wrong(client: &Client, when: &str) -> Vec<String> {
         // What has a key is looked up by all of it, and nothing is read from end to end.
         let lines: Vec<&str> = plan.lines().collect();
         let full = lines.windows(2).any(|pair| {
-            let key = pair[0].contains("_pkey on") && !pair[0].contains("using chunks_");
-            pair[0].contains(" using ")
-                && !pair[0].contains("queues_pkey")
-                && !pair[0].contains("using pg_")
-                && !(pair[1].contains("Index Cond") && (!key || pair[1].contains(" AND ")))
+            let [scan, how] = pair else {
+                return false;
+            };
+            let key = scan.contains("_pkey on") && !scan.contains("using chunks_");
+            scan.contains(" using ")
+                && !scan.contains("queues_pkey")
+                && !scan.contains("using pg_")
+                && !(how.contains("Index Cond") && (!key || how.contains(" AND ")))
         });
         if scans != meant || full {
             wrong.push(format!("{name} {when}: {scans:?}\n{plan}"));

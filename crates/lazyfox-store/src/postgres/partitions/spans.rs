@@ -83,12 +83,17 @@ pub(super) fn make(spans: &[Span], now: Timestamp, is_busy: bool) -> Option<Span
         .map_or(0, |oldest| now.saturating_sub(oldest.to));
     let lengthened = spans.len().saturating_sub(MANY).min(LENGTHENED_MAX);
     let width = (kept_for / PARTS).max(WIDTH_MIN_MS) << (2 * lengthened);
-    let last = spans.last().map_or(0, |last| last.to);
+    // One that a wrong clock has made far ahead is only not to be overlapped.
+    let (near, far) =
+        spans.split_at(spans.partition_point(|span| span.from <= now.saturating_add(AHEAD_MAX_MS)));
+    let last = near.last().map_or(0, |last| last.to);
     if last > now.saturating_add(width.min(AHEAD_MAX_MS)) {
         return None;
     }
     let from = seconds(last.max(now.saturating_add(LEAD_MS)));
-    Span::new(from, seconds(from.saturating_add(width)))
+    let to = seconds(from.saturating_add(width));
+    let to = far.first().map_or(to, |next| to.min(next.from));
+    Span::new(from, to)
 }
 
 /// Those in which no job is to come any more.
@@ -172,6 +177,15 @@ mod tests {
         assert_eq!(second, span(126_000, 246_000));
         spans.push(second);
         assert_eq!(make(&spans, at(7_000), true), None);
+        // One that is far ahead is in nobody's way.
+        let far = span(500_000_000, 600_000_000);
+        spans.push(far);
+        assert_eq!(make(&spans, at(7_000), true), None);
+        assert_eq!(
+            make(&spans, at(499_300_000), true).unwrap(),
+            span(499_305_000, 500_000_000)
+        );
+        spans.pop();
         // After a pause the next one begins anew.
         assert_eq!(
             make(&spans, at(300_000), true).unwrap(),
@@ -190,7 +204,7 @@ mod tests {
                 spans.retain(kept);
                 seen = seen.max(spans.len());
                 if minute > 3 * minutes + 30 {
-                    let gone = now.as_ms() - spans[0].from;
+                    let gone = now.as_ms() - spans.first().unwrap().from;
                     assert!(
                         gone < 4 * minutes * MINUTE + 6 * MINUTE,
                         "{minutes}: {gone}"

@@ -104,7 +104,7 @@ fn random(n: usize) -> [u8; 16] {
 
 /// The id of a job that is submitted so many milliseconds after the start.
 fn id_at(n: usize, ms: u64) -> JobId {
-    JobId::new(at(ms), random(n), n % 2 == 0)
+    JobId::new(at(ms), random(n), n.is_multiple_of(2))
 }
 
 fn job_at(n: usize, ms: u64) -> NewJob {
@@ -259,6 +259,27 @@ async fn a_partition_of_which_much_is_left_stays() {
     assert_eq!(db.parts()[0], (6_000, 126_000));
     let name = format!("{}_{}", at(6_000).as_ms(), at(126_000).as_ms());
     assert_eq!(db.jobs(), format!("{name}|150"));
+}
+
+#[tokio::test]
+async fn a_partition_with_large_payloads_stays() {
+    let db = Database::new();
+    let store = db.server("here").await;
+    filled(&store, &db).await;
+    for n in [1, 2] {
+        let mut large = job_at(MANY + n, 11_000);
+        large.input = vec![b'1'; 5 * 1024 * 1024].into();
+        submit(&store, large).await;
+    }
+    end_many(&store, 2 * MANY, 30_000).await;
+    forget_all(&store, LATER).await;
+    store.prune(at(LATER + AFTER), 1).await.unwrap();
+    assert_eq!(db.parts()[0], (6_000, 126_000));
+    end_many(&store, 1, LATER).await;
+    forget_all(&store, 2 * LATER).await;
+    store.prune(at(2 * LATER + AFTER), 1).await.unwrap();
+    db.has_gone(126_000);
+    assert_eq!(db.jobs(), "default|1");
 }
 
 /// What a server that died between two steps leaves behind, or a submit that came so late.
