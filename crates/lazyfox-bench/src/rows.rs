@@ -90,7 +90,7 @@ pub(crate) async fn measure(site: &Site, args: &RowsArgs) -> Result<()> {
 async fn pin(url: &str) -> Result<Client> {
     let client = connect(url).await?;
     client
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM lazyfox.jobs")
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()")
         .await
         .context("cannot open a snapshot")?;
     Ok(client)

@@ -12,6 +12,7 @@ mod group;
 mod lanes;
 mod load;
 mod moving;
+mod partitions;
 mod passes;
 mod pipeline;
 #[cfg(test)]

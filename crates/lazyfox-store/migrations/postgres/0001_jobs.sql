@@ -49,7 +49,6 @@ CREATE TABLE lazyfox.jobs (
     webhook              text,
     webhook_host         text    NOT NULL DEFAULT '',
     idempotency_key      text,
-    fingerprint          bytea   CHECK (length(fingerprint) = 32),
     PRIMARY KEY (endpoint, id),
     CHECK ((status IN ('IN_QUEUE', 'IN_PROGRESS')) = (ended_at IS NULL)),
     CHECK ((ended_at IS NULL) = (forget_at IS NULL)),
@@ -59,9 +58,8 @@ CREATE TABLE lazyfox.jobs (
     CHECK ((status = 'IN_PROGRESS') = (lease_until IS NOT NULL)),
     CHECK (begun OR status = 'IN_PROGRESS'),
     CHECK ((worker IS NULL) = (started_at IS NULL)),
-    CHECK (status NOT IN ('FAILED', 'TIMED_OUT') OR error IS NOT NULL),
-    CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL))
-);
+    CHECK (status NOT IN ('FAILED', 'TIMED_OUT') OR error IS NOT NULL)
+) PARTITION BY RANGE (id);
 -- The queue: the normal lane, then the low one, each in order.
 CREATE INDEX jobs_waiting ON lazyfox.jobs (endpoint COLLATE "POSIX", low_priority, seq) WHERE status = 'IN_QUEUE';
 CREATE INDEX jobs_held ON lazyfox.jobs (endpoint COLLATE "POSIX", worker, started_at) WHERE status = 'IN_PROGRESS';
@@ -71,8 +69,16 @@ CREATE INDEX jobs_expiring ON lazyfox.jobs (endpoint COLLATE "POSIX", deadline)
 CREATE INDEX jobs_running ON lazyfox.jobs (endpoint COLLATE "POSIX", deadline) WHERE lease_until IS NOT NULL;
 CREATE INDEX jobs_to_forget ON lazyfox.jobs (endpoint COLLATE "POSIX", forget_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX jobs_listed ON lazyfox.jobs (endpoint COLLATE "POSIX", seq) WHERE seq > 0;
-CREATE UNIQUE INDEX jobs_idempotency ON lazyfox.jobs (endpoint COLLATE "POSIX", idempotency_key)
-    WHERE idempotency_key IS NOT NULL;
+
+-- What each idempotency key was used for, until that job is forgotten. The key stands in the job too, so that its
+-- end finds the row here. Not an index of jobs: a partitioned table has no unique index without the id.
+CREATE TABLE lazyfox.idempotency (
+    endpoint    text  COLLATE "C" NOT NULL,
+    key         text  COLLATE "C" NOT NULL,
+    id          uuid  NOT NULL,
+    fingerprint bytea NOT NULL CHECK (length(fingerprint) = 32),
+    PRIMARY KEY (endpoint, key)
+);
 
 -- Payloads, apart from the row that changes often. The input stays until the record goes (a failed job can be
 -- retried); secrets are sealed by the server and wiped when they cannot be needed again.
@@ -82,13 +88,13 @@ CREATE TABLE lazyfox.inputs (
     body     bytea NOT NULL,
     secrets  bytea,
     PRIMARY KEY (endpoint, id)
-);
+) PARTITION BY RANGE (id);
 CREATE TABLE lazyfox.outputs (
     endpoint text  COLLATE "C" NOT NULL,
     id       uuid  NOT NULL,
     body     bytea NOT NULL,
     PRIMARY KEY (endpoint, id)
-);
+) PARTITION BY RANGE (id);
 -- Chunks of a stream that no reader has taken yet.
 CREATE TABLE lazyfox.chunks (
     endpoint text   COLLATE "C" NOT NULL,
@@ -96,12 +102,19 @@ CREATE TABLE lazyfox.chunks (
     n        bigint NOT NULL,
     body     bytea  NOT NULL,
     PRIMARY KEY (endpoint, id, n)
-);
+) PARTITION BY RANGE (id);
 -- Bodies are kept as they came: to compress them costs more time than it saves, and their length can be told
 -- without reading them.
 ALTER TABLE lazyfox.inputs ALTER COLUMN body SET STORAGE EXTERNAL;
 ALTER TABLE lazyfox.outputs ALTER COLUMN body SET STORAGE EXTERNAL;
 ALTER TABLE lazyfox.chunks ALTER COLUMN body SET STORAGE EXTERNAL;
+-- Jobs and what belongs to them are in partitions, by the time at which the id was made. Servers make those ahead
+-- of time and drop them when their jobs are forgotten: dead rows go with them, also while some old snapshot keeps
+-- the vacuum from its work. What has no partition of its time is here.
+CREATE TABLE lazyfox.jobs_default PARTITION OF lazyfox.jobs DEFAULT;
+CREATE TABLE lazyfox.inputs_default PARTITION OF lazyfox.inputs DEFAULT;
+CREATE TABLE lazyfox.outputs_default PARTITION OF lazyfox.outputs DEFAULT;
+CREATE TABLE lazyfox.chunks_default PARTITION OF lazyfox.chunks DEFAULT;
 
 -- Webhooks to deliver, written in the same commit as the terminal state. number is the order in which jobs
 -- ended; n counts the deliveries of one job, and with the job's id it is the delivery's id. tries are all, round

@@ -15,6 +15,7 @@ use super::connect::{self, Failure, Remedy};
 use super::floors::{Floors, Search};
 use super::lanes::Lanes;
 use super::load::{self, Needs};
+use super::partitions::Partitions;
 use super::pulse::Knowledge;
 use super::set::{NEW_FROM, Set};
 use super::wire::Wire;
@@ -44,6 +45,7 @@ pub(super) struct Groups {
     pub(super) wire: Arc<Wire>,
     pub(super) knowledge: Arc<Knowledge>,
     floors: Arc<Floors>,
+    pub(super) partitions: Partitions,
     lanes: Lanes<Call>,
     /// Endpoints that are known to be in the list of those that had a job.
     queues: Mutex<HashSet<EndpointId>>,
@@ -103,6 +105,7 @@ impl Groups {
             wire,
             knowledge,
             floors,
+            partitions: Partitions::default(),
             lanes: Lanes::new(GROUPS_AT_ONCE, SECOND_FROM),
             queues: Mutex::default(),
             counted: Mutex::new(Counted {
@@ -281,6 +284,7 @@ impl Groups {
                 .on
                 .extend(set.counts.iter().map(|(on, ..)| on.clone()));
         }
+        self.partitions.committed(&set);
         self.wire.told.add(set.news(), heads);
         Ok(())
     }

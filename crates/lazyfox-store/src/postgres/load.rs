@@ -300,6 +300,7 @@ impl Part {
                         seq: unsigned(row, 1)?,
                         id: id.job(),
                         has_webhook: column(row, 2)?,
+                        key: column(row, 3)?,
                         became: Became::Nothing,
                     });
                 }

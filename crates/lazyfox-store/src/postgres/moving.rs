@@ -11,7 +11,7 @@ use tokio_postgres::{IsolationLevel, Row};
 use self::keep::Keeping;
 use super::connect::{self, Access, Failure, failed};
 use super::row::{column, endpoint_of, job_of, plain, time, unsigned};
-use super::{deliveries, registers, schema, sql};
+use super::{deliveries, partitions, registers, schema, sql};
 use crate::engine::Result;
 use crate::moving::{
     Carrier, Contents, CountersRecord, DeliveryRecord, EndpointRecord, JobRecord, Record,
@@ -33,6 +33,11 @@ const PATIENTLY: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout
 /// Nobody writes between the look whether there is nothing, and the commit.
 const ALONE: &str = "LOCK TABLE lazyfox.jobs, lazyfox.deliveries, lazyfox.counts, lazyfox.endpoints, \
      lazyfox.webhook_secrets, lazyfox.keys, lazyfox.queues IN ACCESS EXCLUSIVE MODE";
+
+/// No partition goes between the look at the tables and the first row of them: a snapshot that is older than that
+/// has the rows in neither place.
+const TOGETHER: &str = "LOCK TABLE lazyfox.jobs, lazyfox.inputs, lazyfox.outputs, lazyfox.chunks \
+     IN ACCESS SHARE MODE";
 
 /// All that a database holds.
 pub struct Holdings {
@@ -94,6 +99,7 @@ impl Holdings {
             .await;
         let transaction = begun.map_err(|e| self.explain(failed(e)))?;
         self.batch(&transaction, PATIENTLY).await?;
+        self.batch(&transaction, TOGETHER).await?;
         self.read(&transaction, each).await
     }
 
@@ -117,6 +123,8 @@ impl Holdings {
         if let Some(refusal) = refusal(&format!("at {}", self.place), &contents) {
             return Err(refusal.into());
         }
+        let made = partitions::make_past(&transaction, now).await;
+        made.map_err(|failure| self.explain(failure))?;
         let mut keeping = Keeping::new(&transaction, lease_ms, now);
         while let Some(record) = carrier.next()? {
             let kept = keeping.keep(record).await;

@@ -128,6 +128,12 @@ impl PostgresStore {
 
     pub(super) async fn prune_over(&self, now: Timestamp, limit: usize) -> Result<usize> {
         self.fold_counts().await?;
+        let pruned = self.forget_over(now, limit).await?;
+        self.groups.partitions.keep(&self.pool, now).await?;
+        Ok(pruned)
+    }
+
+    async fn forget_over(&self, now: Timestamp, limit: usize) -> Result<usize> {
         if self.knowledge.nothing_over(now) {
             return Ok(0);
         }
@@ -139,6 +145,7 @@ impl PostgresStore {
                     id: column::<Id>(row, 1)?.job(),
                     seq: unsigned(row, 2)?,
                     has_webhook: column(row, 3)?,
+                    key: None,
                     became: Became::Nothing,
                 };
                 Ok((endpoint_of(column(row, 0)?)?, over))

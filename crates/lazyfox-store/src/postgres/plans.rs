@@ -1,10 +1,11 @@
 //! Plans are made once for each connection, whatever the tables look like at that moment. Each statement must
 //! find its rows by the indexes that are meant for it: made while the tables are new, empty, or full.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lazyfox_core::time::Timestamp;
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::sql;
 use crate::Watched;
@@ -14,7 +15,7 @@ use crate::postgres::{Access, PostgresStore, Trust};
 const PLANS: &[(&str, &str, &[&str])] = &[
     ("JOBS", sql::JOBS, &["jobs_pkey"]),
     ("HELD", sql::HELD, &["jobs_held"]),
-    ("KEYS", sql::KEYS, &["jobs_idempotency"]),
+    ("KEYS", sql::KEYS, &["idempotency_pkey", "jobs_pkey"]),
     ("WAITING", sql::WAITING, &["jobs_waiting"]),
     ("HEADS", sql::HEADS, &["inputs_pkey", "jobs_waiting"]),
     ("CHUNKS", sql::CHUNKS, &["chunks_pkey"]),
@@ -48,6 +49,7 @@ const PLANS: &[(&str, &str, &[&str])] = &[
     ("FORGET", sql::FORGET[0], &["jobs_pkey"]),
     ("FORGET inputs", sql::FORGET[1], &["inputs_pkey"]),
     ("FORGET chunks", sql::FORGET[3], &["chunks_pkey"]),
+    ("FORGET_KEYS", sql::FORGET_KEYS, &["idempotency_pkey"]),
     (
         "FORGET_DELIVERIES",
         sql::FORGET_DELIVERIES[0],
@@ -153,6 +155,7 @@ SELECT 'e', md5(n::text)::uuid, status, false, n, n, n, false, false, 0,
     false, 1, false, 0, 1, 1, false, false, 0
 FROM (SELECT n, CASE WHEN n % 100 = 0 THEN 'IN_QUEUE' WHEN n % 100 < 3 THEN 'IN_PROGRESS'
                 ELSE 'COMPLETED' END AS status FROM generate_series(1, 5000) n) t;
+INSERT INTO lazyfox.idempotency SELECT endpoint, seq::text, id, repeat('x', 32)::bytea FROM lazyfox.jobs;
 INSERT INTO lazyfox.inputs SELECT endpoint, id, 'x' FROM lazyfox.jobs;
 INSERT INTO lazyfox.outputs SELECT endpoint, id, 'x' FROM lazyfox.jobs;
 INSERT INTO lazyfox.chunks SELECT endpoint, id, 1, 'x' FROM lazyfox.jobs;
@@ -165,24 +168,58 @@ SELECT endpoint, number, 1, 1, 1 FROM lazyfox.deliveries";
 
 const TABLES: &str =
     "lazyfox.jobs, lazyfox.inputs, lazyfox.outputs, lazyfox.chunks, lazyfox.deliveries,
-    lazyfox.tries, lazyfox.queues";
+    lazyfox.tries, lazyfox.queues, lazyfox.idempotency";
 
-/// What a plan reads, and how.
-async fn scans(client: &Client, sql: &str) -> (BTreeSet<String>, String) {
-    let count = client.prepare(sql).await.unwrap().params().len();
-    let params = vec!["NULL"; count].join(", ");
-    let params = match count {
-        0 => String::new(),
-        _ => format!("({params})"),
-    };
-    let explain = format!("DEALLOCATE ALL; PREPARE p AS {sql}; EXPLAIN EXECUTE p{params}");
-    let mut plan = String::new();
-    for message in client.simple_query(&explain).await.unwrap() {
+/// Each of the partitions gets half of what fills the tables.
+const PARTS: &str = "
+CREATE TABLE lazyfox.jobs_low PARTITION OF lazyfox.jobs
+    FOR VALUES FROM ('00000000-0000-0000-0000-000000000000') TO ('80000000-0000-0000-0000-000000000000');
+CREATE TABLE lazyfox.inputs_low PARTITION OF lazyfox.inputs
+    FOR VALUES FROM ('00000000-0000-0000-0000-000000000000') TO ('80000000-0000-0000-0000-000000000000');
+CREATE TABLE lazyfox.outputs_low PARTITION OF lazyfox.outputs
+    FOR VALUES FROM ('00000000-0000-0000-0000-000000000000') TO ('80000000-0000-0000-0000-000000000000');
+CREATE TABLE lazyfox.chunks_low PARTITION OF lazyfox.chunks
+    FOR VALUES FROM ('00000000-0000-0000-0000-000000000000') TO ('80000000-0000-0000-0000-000000000000')";
+
+/// Which index of a partitioned table each index of a partition belongs to.
+async fn parents(client: &Client) -> BTreeMap<String, String> {
+    let sql = "SELECT c.relname::text, p.relname::text FROM pg_inherits i
+        JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+        WHERE c.relkind = 'i'";
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+async fn said(client: &Client, sql: &str) -> String {
+    let mut lines = String::new();
+    for message in client.simple_query(sql).await.unwrap() {
         if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
-            plan.push_str(row.get(0).unwrap_or_default());
-            plan.push('\n');
+            lines.push_str(row.get(0).unwrap_or_default());
+            lines.push('\n');
         }
     }
+    lines
+}
+
+/// What a plan reads, and how.
+async fn scans(
+    client: &Client,
+    sql: &str,
+    parents: &BTreeMap<String, String>,
+) -> (BTreeSet<String>, String) {
+    let statement = client.prepare(sql).await.unwrap();
+    let params = statement.params().iter().map(|of| match *of {
+        // Without one, all partitions are left out of the plan.
+        Type::UUID => "'00000000-0000-0000-0000-000000000000'",
+        _ => "NULL",
+    });
+    let params: Vec<&str> = params.collect();
+    let params = match params.len() {
+        0 => String::new(),
+        _ => format!("({})", params.join(", ")),
+    };
+    let explain = format!("DEALLOCATE ALL; PREPARE p AS {sql}; EXPLAIN EXECUTE p{params}");
+    let plan = said(client, &explain).await;
     let words: Vec<&str> = plan.split_whitespace().collect();
     let mut scans = BTreeSet::new();
     for pair in words.windows(4) {
@@ -198,7 +235,8 @@ async fn scans(client: &Client, sql: &str) -> (BTreeSet<String>, String) {
                     .iter()
                     .any(|it| index.starts_with(it)) => {}
             ["Scan", "using", index, _] | ["Backward", "using", index, _] => {
-                scans.insert((*index).to_owned());
+                let index = parents.get(*index).map_or(*index, String::as_str);
+                scans.insert(index.to_owned());
             }
             _ => {}
         }
@@ -209,13 +247,14 @@ async fn scans(client: &Client, sql: &str) -> (BTreeSet<String>, String) {
 /// By the index of the partitioned table, whichever partition it is in.
 async fn wrong(client: &Client, when: &str) -> Vec<String> {
     let mut wrong = Vec::new();
+    let parents = parents(client).await;
     for (name, sql, indexes) in PLANS {
-        let (scans, plan) = scans(client, sql).await;
+        let (scans, plan) = scans(client, sql, &parents).await;
         let meant: BTreeSet<String> = indexes.iter().map(|it| (*it).to_owned()).collect();
         // What has a key is looked up by all of it, and nothing is read from end to end.
         let lines = plan.lines().zip(plan.lines().skip(1));
         let full = lines.into_iter().any(|(scan, condition)| {
-            let key = scan.contains("_pkey on") && !scan.contains("chunks_pkey");
+            let key = scan.contains("_pkey on") && !scan.contains("using chunks_");
             scan.contains(" using ")
                 && !scan.contains("queues_pkey")
                 && !["pg_", "servers_", "charges_", "workers_"]
@@ -239,6 +278,8 @@ async fn every_statement_goes_by_its_index_whatever_the_tables_look_like() {
         .unwrap();
     let client = store.pool.get().await.unwrap();
     let mut all = wrong(&client, "when new").await;
+    client.batch_execute(PARTS).await.unwrap();
+    all.extend(wrong(&client, "with a partition").await);
     client.batch_execute(FILL).await.unwrap();
     all.extend(wrong(&client, "when filled").await);
     let analyze = format!("VACUUM ANALYZE {TABLES}");
@@ -256,4 +297,58 @@ async fn every_statement_goes_by_its_index_whatever_the_tables_look_like() {
     store.looker().look(&Watched::default(), now).await.unwrap();
     all.extend(wrong(&client, "when grown").await);
     assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
+/// What has the keys of jobs in its second parameter, and can do without the others.
+const BY_KEY: &[(&str, &str)] = &[
+    ("JOBS", sql::JOBS),
+    ("KEYS", sql::KEYS),
+    ("CHUNKS", sql::CHUNKS),
+    ("OVER", sql::OVER),
+    ("DELIVERIES_OF", sql::DELIVERIES_OF),
+    ("WIPE_SECRETS", sql::WIPE_SECRETS),
+    ("DELETE_OUTPUTS", sql::DELETE_OUTPUTS),
+    ("DELETE_CHUNKS", sql::DELETE_CHUNKS),
+    ("POSTPONE", sql::POSTPONE),
+    ("FORGET", sql::FORGET[0]),
+    ("FORGET inputs", sql::FORGET[1]),
+    ("FORGET chunks", sql::FORGET[3]),
+    ("LOAD", sql::LOAD),
+];
+
+#[tokio::test]
+async fn what_has_a_key_is_looked_up_in_one_partition() {
+    let url = lazyfox_testing::shared().database();
+    let access = Access::parse(&url, None, Trust::System, 1).unwrap();
+    let store = PostgresStore::open(&access, "plans".to_owned())
+        .await
+        .unwrap();
+    let client = store.pool.get().await.unwrap();
+    client.batch_execute(PARTS).await.unwrap();
+    client.batch_execute(FILL).await.unwrap();
+    for (name, sql) in BY_KEY {
+        let key = if *name == "KEYS" { "seq::text" } else { "id" };
+        let some = format!(
+            "SELECT array_agg(k)::text FROM (SELECT {key} AS k FROM lazyfox.jobs_low LIMIT 3) t"
+        );
+        let some = said(&client, &some).await;
+        let some = some.trim();
+        let more = client.prepare(sql).await.unwrap().params().len() - 2;
+        let more = ", NULL".repeat(more);
+        let plan = said(
+            &client,
+            &format!(
+                "DEALLOCATE ALL; BEGIN; PREPARE p AS {sql};
+                 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE p('e', '{some}'{more}); ROLLBACK"
+            ),
+        )
+        .await;
+        let scans = plan.lines().filter(|line| line.contains("Scan using"));
+        for scan in scans.clone().filter(|scan| scan.contains("_default ")) {
+            assert!(scan.contains("(never executed)"), "{name}:\n{plan}");
+        }
+        let mut read = scans.filter(|scan| scan.contains("_low "));
+        let is_read = read.any(|scan| !scan.contains("(never executed)"));
+        assert!(is_read, "{name}:\n{plan}");
+    }
 }

@@ -84,6 +84,8 @@ pub(super) struct Over {
     pub(super) seq: Seq,
     pub(super) id: JobId,
     pub(super) has_webhook: bool,
+    /// Its idempotency key; known when it is locked.
+    pub(super) key: Option<String>,
     pub(super) became: Became,
 }
 

@@ -88,8 +88,11 @@ pub(super) const HELD: &str = concat!(
 pub(super) const KEYS: &str = concat!(
     "SELECT ",
     columns!(),
-    ", j.idempotency_key, j.fingerprint
-      FROM lazyfox.jobs j WHERE j.endpoint COLLATE \"POSIX\" = $1 AND j.idempotency_key = ANY($2)"
+    ", u.key, i.fingerprint FROM ",
+    keys!("key", "text"),
+    " CROSS JOIN LATERAL (SELECT k.endpoint, k.id, k.fingerprint FROM lazyfox.idempotency k
+                           WHERE k.endpoint = u.endpoint AND k.key = u.key OFFSET 0) AS i
+      JOIN lazyfox.jobs j ON j.endpoint = i.endpoint AND j.id = i.id"
 );
 
 pub(super) const WAITING: &str = concat!(
@@ -128,7 +131,7 @@ pub(super) const CHUNKS: &str = concat!(
 );
 
 pub(super) const OVER: &str = concat!(
-    "SELECT j.id, j.seq, j.webhook IS NOT NULL FROM ",
+    "SELECT j.id, j.seq, j.webhook IS NOT NULL, j.idempotency_key FROM ",
     keys!("id", "uuid"),
     " CROSS JOIN LATERAL (SELECT * FROM lazyfox.jobs k
                            WHERE k.endpoint = u.endpoint AND k.id = u.id AND k.forget_at <= $3
@@ -165,14 +168,20 @@ pub(super) const INSERT_JOBS: &str = "
          forget_at, deadline, has_secrets, has_output, low_priority, created_at,
          execution_timeout, ttl, ttl_given, retries_max, retention, retention_sync,
          ttl_expiry_forgets, webhook_on_cancel, poison_after, webhook, webhook_host,
-         idempotency_key, fingerprint)
+         idempotency_key)
      SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::int8[], $6::bool[],
          $7::bool[], $8::int4[], $9::text[], $10::text[], $11::text[], $12::int8[], $13::int8[],
          $14::bool[], $15::int8[], $16::text[], $17::int8[], $18::int8[], $19::bool[], $20::bool[],
          $21::bool[], $22::int8[], $23::int8[], $24::int8[], $25::bool[], $26::int4[], $27::int8[],
          $28::int8[], $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[],
-         $34::text[], $35::bytea[])
+         $34::text[])
      RETURNING seq) SELECT min(seq) FROM new";
+
+/// In the order of the keys: groups that bring the same ones wait for each other in one order.
+pub(super) const INSERT_KEYS: &str = "
+     INSERT INTO lazyfox.idempotency (endpoint, key, id, fingerprint)
+     SELECT $1, * FROM unnest($2::text[], $3::uuid[], $4::bytea[]) AS u(key, id, fingerprint)
+     ORDER BY u.key";
 
 pub(super) const INSERT_INPUTS: &str = "
      INSERT INTO lazyfox.inputs (endpoint, id, body, secrets)
@@ -273,6 +282,13 @@ pub(super) const FORGET: [&str; 4] = [
     DELETE_OUTPUTS,
     forget!("chunks"),
 ];
+
+/// The idempotency keys of forgotten jobs.
+pub(super) const FORGET_KEYS: &str = "
+     DELETE FROM lazyfox.idempotency t
+     USING (SELECT $1::text AS endpoint, * FROM unnest($2::text[], $3::uuid[]) AS u(key, id)
+            OFFSET 0) AS u
+     WHERE t.endpoint = u.endpoint AND t.key = u.key AND t.id = u.id";
 
 pub(super) const FORGET_DELIVERIES: [&str; 2] = [
     concat!(
@@ -513,7 +529,9 @@ pub(super) const TRIES: &str = concat!(
 pub(super) const MOVING_JOBS: &str = concat!(
     "SELECT ",
     columns!(),
-    ", j.webhook, j.webhook_host, j.idempotency_key, j.fingerprint,
+    ", j.webhook, j.webhook_host, j.idempotency_key,
+       (SELECT k.fingerprint FROM lazyfox.idempotency k
+        WHERE k.endpoint = j.endpoint AND k.key = j.idempotency_key AND k.id = j.id),
        (SELECT i.body FROM lazyfox.inputs i WHERE i.endpoint = j.endpoint AND i.id = j.id),
        (SELECT i.secrets FROM lazyfox.inputs i WHERE i.endpoint = j.endpoint AND i.id = j.id),
        (SELECT o.body FROM lazyfox.outputs o WHERE o.endpoint = j.endpoint AND o.id = j.id),

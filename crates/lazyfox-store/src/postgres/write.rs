@@ -223,7 +223,6 @@ fn insert_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
         each!(it => it.webhook.as_ref().map(|webhook| webhook.url.clone())),
         each!(it => it.webhook.as_ref().map_or(String::new(), |it| it.host.clone())),
         each!(it => it.idempotency.as_ref().map(|it| it.key.clone())),
-        each!(it => it.idempotency.as_ref().map(|it| it.fingerprint.to_vec())),
     ]);
     writes.push(Write {
         sql: sql::INSERT_JOBS,
@@ -237,6 +236,22 @@ fn insert_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
         sql: sql::INSERT_INPUTS,
         params: params![ids, each!(it => Raw(it.input.clone())), secrets,],
     });
+    let keyed = new.iter().filter_map(|(entry, new)| {
+        let used = new.idempotency.as_ref()?;
+        Some((entry.job.id, used.key.clone(), used.fingerprint.to_vec()))
+    });
+    let (mut keys, mut ids, mut fingerprints) = (Vec::new(), Vec::<Id>::new(), Vec::new());
+    for (id, key, fingerprint) in keyed {
+        keys.push(key);
+        ids.push(id.into());
+        fingerprints.push(fingerprint);
+    }
+    if !keys.is_empty() {
+        writes.push(Write {
+            sql: sql::INSERT_KEYS,
+            params: params![keys, ids, fingerprints],
+        });
+    }
 }
 
 fn update_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
@@ -436,6 +451,7 @@ fn counts(writes: &mut Vec<Write>, set: &Set, on: &EndpointId) {
 
 fn forget(writes: &mut Vec<Write>, set: &Set) {
     let (mut gone, mut reported) = (Vec::<Id>::new(), Vec::<Id>::new());
+    let (mut keys, mut keyed) = (Vec::new(), Vec::<Id>::new());
     let (mut kept, mut until) = (Vec::<Id>::new(), Vec::new());
     for over in &set.over {
         match over.became {
@@ -444,6 +460,10 @@ fn forget(writes: &mut Vec<Write>, set: &Set) {
                 gone.push(over.id.into());
                 if over.has_webhook {
                     reported.push(over.id.into());
+                }
+                if let Some(key) = &over.key {
+                    keys.push(key.clone());
+                    keyed.push(over.id.into());
                 }
             }
             Became::Postponed(to) => {
@@ -463,6 +483,12 @@ fn forget(writes: &mut Vec<Write>, set: &Set) {
             sql,
             params: params![reported.clone()],
         }));
+    }
+    if !keys.is_empty() {
+        writes.push(Write {
+            sql: sql::FORGET_KEYS,
+            params: params![keys, keyed],
+        });
     }
     if !gone.is_empty() {
         writes.extend(sql::FORGET.map(|sql| Write {

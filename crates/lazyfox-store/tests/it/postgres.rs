@@ -1,3 +1,4 @@
 //! What only several servers can show, on one PostgreSQL.
 
 mod charges;
+mod partitions;

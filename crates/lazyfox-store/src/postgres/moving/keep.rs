@@ -34,7 +34,7 @@ const JOBS: Table = Table {
        expiry_is_hard, awaited, retries, barred, deaths, worker, started_at, lease_until, begun, \
            ended_at, error, forget_at, deadline, has_secrets, has_output, execution_timeout, ttl, \
        ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets, webhook_on_cancel, \
-           poison_after, webhook, webhook_host, idempotency_key, fingerprint)",
+           poison_after, webhook, webhook_host, idempotency_key)",
     types: &[
         Type::TEXT,
         Type::UUID,
@@ -71,8 +71,11 @@ const JOBS: Table = Table {
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
-        Type::BYTEA,
     ],
+};
+const KEYS: Table = Table {
+    into: "idempotency (endpoint, key, id, fingerprint)",
+    types: &[Type::TEXT, Type::TEXT, Type::UUID, Type::BYTEA],
 };
 const INPUTS: Table = Table {
     into: "inputs (endpoint, id, body, secrets)",
@@ -126,6 +129,7 @@ macro_rules! values {
 #[derive(Default)]
 struct Batch {
     jobs: Vec<Values>,
+    keys: Vec<Values>,
     inputs: Vec<Values>,
     outputs: Vec<Values>,
     chunks: Vec<Values>,
@@ -220,6 +224,11 @@ impl<'a> Keeping<'a> {
         let batch = &mut self.batch;
         batch.jobs.push(row);
         batch.bytes += record.kept.input.len();
+        if let Some(used) = record.kept.idempotency {
+            let fingerprint = used.fingerprint.to_vec();
+            let row = values![endpoint.clone(), used.key, id, fingerprint];
+            batch.keys.push(row);
+        }
         let (input, secrets) = (record.kept.input.to_vec(), record.kept.secrets);
         batch
             .inputs
@@ -281,7 +290,6 @@ impl<'a> Keeping<'a> {
             webhook.as_ref().map(|it| it.url.clone()),
             webhook.as_ref().map_or(String::new(), |it| it.host.clone()),
             idempotency.as_ref().map(|it| it.key.clone()),
-            idempotency.as_ref().map(|it| it.fingerprint.to_vec()),
         ]
     }
 
@@ -385,6 +393,7 @@ impl<'a> Keeping<'a> {
     async fn flush(&mut self) -> Fallible {
         let batch = std::mem::take(&mut self.batch);
         self.copy(JOBS, batch.jobs).await?;
+        self.copy(KEYS, batch.keys).await?;
         self.copy(INPUTS, batch.inputs).await?;
         self.copy(OUTPUTS, batch.outputs).await?;
         self.copy(CHUNKS, batch.chunks).await?;
