@@ -35,7 +35,7 @@ const SECOND_FROM: usize = 16;
 /// Waiting jobs that are read for one group at the most. A poll that passes over so many gives up.
 const HEADS_MAX: usize = 2_048;
 /// Time between two foldings of counts.
-const FOLD_EVERY: Duration = Duration::from_secs(10);
+const FOLD_EVERY: Duration = Duration::from_secs(2);
 /// How often groups that clash begin anew.
 const CLASHES_MAX: u32 = 10;
 

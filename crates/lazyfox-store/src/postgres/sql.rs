@@ -371,7 +371,8 @@ pub(super) const HOLDERS: &str = "
          GROUP BY j.worker ORDER BY j.worker) AS h
      ORDER BY q.endpoint, h.worker";
 
-/// Of all endpoints. A row that was added late is older than where rows begin, but not by much.
+/// Of all endpoints. A row that was committed late is older than where rows begin, but by less than a transaction
+/// can last.
 pub(super) const COUNTS: &str = "
      SELECT q.endpoint, sum(c.completed)::int8, sum(c.failed)::int8, sum(c.cancelled)::int8,
             sum(c.timed_out)::int8, sum(c.retried)::int8
@@ -380,9 +381,9 @@ pub(super) const COUNTS: &str = "
          WHERE k.endpoint = q.endpoint AND k.at >= q.counted_from - 30000 OFFSET 0) AS c
      GROUP BY q.endpoint";
 
-/// Makes one row of those that are older than any transaction can be. What another server has in hand it does.
+/// Makes one row of those that are not of this moment. What another server has in hand it does.
 pub(super) const FOLD_COUNTS: &str = "
-     WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000)::int8 - 30000 AS at),
+     WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000)::int8 - 2000 AS at),
      q AS MATERIALIZED (SELECT endpoint, counted_from FROM lazyfox.queues
                         WHERE endpoint = $1 FOR UPDATE SKIP LOCKED),
      gone AS (DELETE FROM lazyfox.counts c USING q, clock
