@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use lazyfox_core::id::JobId;
-use lazyfox_core::job::{Job, Status};
+use lazyfox_core::job::{Event, Job, Status};
 use lazyfox_core::limits;
 use lazyfox_store::moving::{Carrier, Record};
 use lazyfox_store::postgres::{Access, Holdings, PostgresStore, Trust};
@@ -32,6 +32,10 @@ impl Database {
 
     async fn server(&self, name: &str) -> PostgresStore {
         postgres_of(&self.url, name).await
+    }
+
+    fn access(&self) -> Access {
+        Access::parse(&self.url, None, Trust::System, 2).unwrap()
     }
 
     fn sql(&self, text: &str) -> String {
@@ -343,6 +347,21 @@ async fn several_servers_do_it_once() {
 }
 
 #[tokio::test]
+async fn one_server_at_a_time_does_it() {
+    let db = Database::new();
+    let store = db.server("here").await;
+    submit_many(&store, MANY, 0).await;
+    let other = db
+        .session("BEGIN; SELECT pg_advisory_xact_lock(x'6c617a79666f7802'::int8)")
+        .await;
+    store.prune(at(1_000), 1).await.unwrap();
+    assert_eq!(db.parts(), []);
+    other.batch_execute("COMMIT").await.unwrap();
+    store.prune(at(1_000 + AFTER), 1).await.unwrap();
+    assert_eq!(db.parts(), [(606_000, 726_000)]);
+}
+
+#[tokio::test]
 async fn a_session_in_the_way_is_not_waited_for() {
     let db = Database::new();
     let store = db.server("here").await;
@@ -431,6 +450,55 @@ async fn one_key_is_one_job_on_several_servers() {
     assert!(matches!(known, Ok(Submitted::Known(..))), "{known:?}");
 }
 
+/// Whoever comes while a partition goes waits, and sees everything in its new place: also an export, which sees
+/// everything as of one moment.
+#[tokio::test]
+async fn nobody_misses_what_moves() {
+    let db = Database::new();
+    let store = db.server("here").await;
+    filled(&store, &db).await;
+    let name = format!("{}_{}", at(6_000).as_ms(), at(126_000).as_ms());
+    let mut moves = "BEGIN".to_owned();
+    for table in ["jobs", "inputs", "outputs", "chunks"] {
+        let from = format!("lazyfox.{table}_{name}");
+        write!(
+            moves,
+            "; ALTER TABLE lazyfox.{table} DETACH PARTITION {from};
+             INSERT INTO lazyfox.{table} SELECT * FROM {from}; DROP TABLE {from}"
+        )
+        .unwrap();
+    }
+    let moving = db.session(&moves).await;
+    let ended = async {
+        let waits = "SELECT count(DISTINCT pid) FROM pg_locks
+            WHERE relation = 'lazyfox.jobs'::regclass AND NOT granted";
+        loop {
+            let row = moving.query_one(waits, &[]).await.unwrap();
+            if row.get::<_, i64>(0) == 3 {
+                break;
+            }
+        }
+        moving.batch_execute("COMMIT").await.unwrap();
+    };
+    let cancelled = change(&store, id_at(8, 10_000), Event::Cancel, 20_000);
+    let loaded = load(&store, id_at(7, 10_000));
+    let (records, loaded, _, ()) = tokio::join!(exported(&db), loaded, cancelled, ended);
+    assert!(loaded.is_some());
+    let jobs = records.iter().filter(|it| matches!(it, Record::Job(_)));
+    assert_eq!(jobs.count(), 2 * MANY);
+}
+
+async fn exported(db: &Database) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut each = |record| {
+        records.push(record);
+        Ok::<_, StoreError>(())
+    };
+    let holdings = Holdings::open(&db.access()).await.unwrap();
+    holdings.each(&mut each).await.unwrap();
+    records
+}
+
 struct Carried(std::vec::IntoIter<Record>);
 
 impl Carrier<StoreError> for Carried {
@@ -456,19 +524,8 @@ async fn an_import_has_a_partition_of_its_own() {
         submit(&old, keyed(job_at(n, 0), &format!("order {n}"), 1)).await;
     }
     submit_many(&old, MANY, 10_000).await;
-    let access = |db: &Database| Access::parse(&db.url, None, Trust::System, 2).unwrap();
-    let mut records = Vec::new();
-    let mut each = |record| {
-        records.push(record);
-        Ok::<_, StoreError>(())
-    };
-    Holdings::open(&access(&from))
-        .await
-        .unwrap()
-        .each(&mut each)
-        .await
-        .unwrap();
-    let holdings = Holdings::make(&access(&to)).await.unwrap();
+    let records = exported(&from).await;
+    let holdings = Holdings::make(&to.access()).await.unwrap();
     let leases = Box::new(|_: &_| limits::LEASE_MS);
     let mut carried = Carried(records.into_iter());
     holdings
