@@ -17,6 +17,8 @@ macro_rules! columns {
     };
 }
 
+pub(super) use columns;
+
 /// The parameter `$2`, an array of what a key has beside the endpoint.
 macro_rules! keys {
     ($key:literal, $kind:literal) => {
@@ -58,6 +60,12 @@ macro_rules! delivery_columns {
     };
 }
 
+pub(super) use delivery_columns;
+
+mod idempotency;
+
+pub(super) use self::idempotency::{FORGET_KEYS, INSERT_KEYS, KEYS};
+
 pub(super) const JOBS: &str = concat!(
     "SELECT ",
     columns!(),
@@ -74,16 +82,6 @@ pub(super) const HELD: &str = concat!(
     " FROM lazyfox.jobs j
       WHERE j.endpoint COLLATE \"POSIX\" = ANY($1) AND j.worker = ANY($2) AND j.status = 'IN_PROGRESS'
       FOR UPDATE"
-);
-
-pub(super) const KEYS: &str = concat!(
-    "SELECT ",
-    columns!(),
-    ", u.key, i.fingerprint FROM ",
-    keys!("key", "text"),
-    " CROSS JOIN LATERAL (SELECT k.endpoint, k.id, k.fingerprint FROM lazyfox.idempotency k
-                           WHERE k.endpoint = u.endpoint AND k.key = u.key OFFSET 0) AS i
-      JOIN lazyfox.jobs j ON j.endpoint = i.endpoint AND j.id = i.id"
 );
 
 pub(super) const WAITING: &str = concat!(
@@ -165,12 +163,6 @@ pub(super) const INSERT_JOBS: &str = "
          $21::bool[], $22::int8[], $23::int8[], $24::int8[], $25::bool[], $26::int4[], $27::int8[],
          $28::int8[], $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[],
          $34::text[])";
-
-/// In the order of the keys: groups that bring the same ones wait for each other in one order.
-pub(super) const INSERT_KEYS: &str = "
-     INSERT INTO lazyfox.idempotency (endpoint, key, id, fingerprint)
-     SELECT $1, * FROM unnest($2::text[], $3::uuid[], $4::bytea[]) AS u(key, id, fingerprint)
-     ORDER BY u.key";
 
 pub(super) const INSERT_INPUTS: &str = "
      INSERT INTO lazyfox.inputs (endpoint, id, body, secrets)
@@ -271,13 +263,6 @@ pub(super) const FORGET: [&str; 4] = [
     DELETE_OUTPUTS,
     forget!("chunks"),
 ];
-
-/// The idempotency keys of forgotten jobs.
-pub(super) const FORGET_KEYS: &str = "
-     DELETE FROM lazyfox.idempotency t
-     USING (SELECT $1::text AS endpoint, * FROM unnest($2::text[], $3::uuid[]) AS u(key, id)
-            OFFSET 0) AS u
-     WHERE t.endpoint = u.endpoint AND t.key = u.key AND t.id = u.id";
 
 pub(super) const FORGET_DELIVERIES: [&str; 2] = [
     concat!(
@@ -508,50 +493,3 @@ pub(super) const PULSE: &str = "
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = 'lazyfox' AND c.relkind = 'r' AND c.reltuples = 0
          AND pg_catalog.pg_relation_size(c.oid) > 65536";
-
-/// All jobs in the order of submission, each with what is kept beside it. Bodies are looked up when the
-/// order is known, so that they are not sorted.
-pub(super) const MOVING_JOBS: &str = concat!(
-    "SELECT ",
-    columns!(),
-    ", j.webhook, j.webhook_host, j.idempotency_key,
-       (SELECT k.fingerprint FROM lazyfox.idempotency k
-        WHERE k.endpoint = j.endpoint AND k.key = j.idempotency_key AND k.id = j.id),
-       (SELECT i.body FROM lazyfox.inputs i WHERE i.endpoint = j.endpoint AND i.id = j.id),
-       (SELECT i.secrets FROM lazyfox.inputs i WHERE i.endpoint = j.endpoint AND i.id = j.id),
-       (SELECT o.body FROM lazyfox.outputs o WHERE o.endpoint = j.endpoint AND o.id = j.id),
-       (SELECT array_agg(c.body ORDER BY c.n) FROM lazyfox.chunks c
-        WHERE c.endpoint = j.endpoint AND c.id = j.id)
-     FROM (SELECT * FROM lazyfox.jobs ORDER BY seq OFFSET 0) j ORDER BY j.seq"
-);
-
-/// All deliveries in the order in which jobs ended, each with its tries.
-pub(super) const MOVING_DELIVERIES: &str = concat!(
-    "SELECT ",
-    delivery_columns!(),
-    ", t.*
-     FROM (SELECT * FROM lazyfox.deliveries ORDER BY number OFFSET 0) d CROSS JOIN LATERAL (
-         SELECT array_agg(try ORDER BY try), array_agg(at ORDER BY try),
-                array_agg(duration ORDER BY try), array_agg(status ORDER BY try),
-                array_agg(answer ORDER BY try), array_agg(error ORDER BY try)
-         FROM lazyfox.tries WHERE endpoint = d.endpoint AND number = d.number) t
-     ORDER BY d.number"
-);
-
-pub(super) const MOVING_COUNTERS: &str = "
-     SELECT endpoint, sum(completed)::int8, sum(failed)::int8, sum(cancelled)::int8,
-            sum(timed_out)::int8, sum(retried)::int8
-     FROM lazyfox.counts GROUP BY endpoint
-     HAVING sum(completed + failed + cancelled + timed_out + retried) > 0 ORDER BY endpoint";
-
-pub(super) const MOVING_ENDPOINTS: &str = "
-     SELECT endpoint, number, released_at, fingerprint, settings FROM lazyfox.endpoints
-     WHERE number IS NOT NULL OR settings IS NOT NULL ORDER BY endpoint";
-
-pub(super) const MOVING_SECRETS: &str = "
-     SELECT endpoint, id, secret, created_at, valid_until FROM lazyfox.webhook_secrets
-     ORDER BY endpoint, id";
-
-pub(super) const MOVING_KEYS: &str = "
-     SELECT id, label, hash, access, endpoints, created_at, revoked_at
-     FROM lazyfox.keys ORDER BY created_at, id";
