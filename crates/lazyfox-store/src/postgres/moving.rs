@@ -1,6 +1,7 @@
 //! What a database holds, given away or filled in as a whole.
 
 mod keep;
+mod sql;
 
 use bytes::Bytes;
 use deadpool_postgres::{Client, Pool, Transaction};
@@ -11,7 +12,8 @@ use tokio_postgres::{IsolationLevel, Row};
 use self::keep::Keeping;
 use super::connect::{self, Access, Failure, failed};
 use super::row::{column, endpoint_of, job_of, plain, time, unsigned};
-use super::{deliveries, partitions, registers, schema, sql};
+use super::sql::{DELIVERY_COLUMNS, JOB_COLUMNS};
+use super::{deliveries, partitions, registers, schema};
 use crate::engine::Result;
 use crate::moving::{
     Carrier, Contents, CountersRecord, DeliveryRecord, EndpointRecord, JobRecord, Record,
@@ -34,8 +36,8 @@ const PATIENTLY: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout
 const ALONE: &str = "LOCK TABLE lazyfox.jobs, lazyfox.deliveries, lazyfox.counts, lazyfox.endpoints, \
      lazyfox.webhook_secrets, lazyfox.keys, lazyfox.queues IN ACCESS EXCLUSIVE MODE";
 
-/// No partition goes between the look at the tables and the first row of them: a snapshot that is older than that
-/// has the rows in neither place.
+/// No partition goes between the look at the tables and the first row of them: a snapshot that is older
+/// than that has the rows in neither place.
 const TOGETHER: &str = "LOCK TABLE lazyfox.jobs, lazyfox.inputs, lazyfox.outputs, lazyfox.chunks \
      IN ACCESS SHARE MODE";
 
@@ -159,12 +161,12 @@ impl Holdings {
         each: Each<'_, E>,
     ) -> std::result::Result<(), E> {
         let kinds: [(&str, Reader); 6] = [
-            (sql::MOVING_JOBS, job_record),
-            (sql::MOVING_DELIVERIES, delivery_record),
-            (sql::MOVING_COUNTERS, counters_record),
-            (sql::MOVING_ENDPOINTS, endpoint_record),
-            (sql::MOVING_SECRETS, secret_record),
-            (sql::MOVING_KEYS, key_record),
+            (sql::JOBS, job_record),
+            (sql::DELIVERIES, delivery_record),
+            (sql::COUNTERS, counters_record),
+            (sql::ENDPOINTS, endpoint_record),
+            (sql::SECRETS, secret_record),
+            (sql::KEYS, key_record),
         ];
         for (sql, of) in kinds {
             let bound = transaction.bind(sql, &[]).await;
@@ -211,7 +213,7 @@ async fn contents(transaction: &Transaction<'_>) -> std::result::Result<Contents
 }
 
 fn job_record(row: &Row) -> Result<Record> {
-    const OWN: usize = sql::JOB_COLUMNS;
+    const OWN: usize = JOB_COLUMNS;
     let found = job_of(row)?;
     let host: String = column(row, OWN + 1)?;
     let url: Option<String> = column(row, OWN)?;
@@ -271,7 +273,7 @@ fn delivery_record(row: &Row) -> Result<Record> {
 
 /// The tries of a delivery stand behind it, each column as an array.
 fn tries(row: &Row) -> Result<Vec<(u32, Try)>> {
-    const OWN: usize = sql::DELIVERY_COLUMNS;
+    const OWN: usize = DELIVERY_COLUMNS;
     let numbers: Vec<i32> = column::<Option<_>>(row, OWN)?.unwrap_or_default();
     let times: Vec<i64> = column::<Option<_>>(row, OWN + 1)?.unwrap_or_default();
     let durations: Vec<i64> = column::<Option<_>>(row, OWN + 2)?.unwrap_or_default();

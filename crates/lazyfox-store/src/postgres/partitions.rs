@@ -1,12 +1,12 @@
-//! Jobs and what belongs to them are kept in partitions by the time in their ids. When a partition's jobs are
-//! forgotten it is dropped, and its dead rows with it: that works also while some old snapshot keeps the vacuum
-//! from clearing anything.
+//! Jobs and what belongs to them are kept in partitions by the time in their ids. When a partition's jobs
+//! are forgotten it is dropped, and its dead rows with it: that works also while some old snapshot keeps
+//! the vacuum from clearing anything.
 //!
-//! Each server looks after that when it prunes; what changes is done by one at a time. Nobody may ever wait long:
-//! new tables are made beside the old ones and attached when they are there. A partition that goes is detached,
-//! with the few rows that are left moved first, and read through and dropped when nobody sees it any more. What
-//! needs a lock gives up after a moment, and is tried again later. A row that has no partition of its time is in
-//! the default one, where only the vacuum clears.
+//! Each server looks after that when it prunes; what changes is done by one at a time. Nobody may ever wait
+//! long: new tables are made beside the old ones and attached when they are there. A partition that goes is
+//! detached, with the few rows that are left moved first, and read through and dropped when nobody sees it
+//! any more. What needs a lock gives up after a moment, and is tried again later. A row that has no
+//! partition of its time is in the default one, where only the vacuum clears.
 
 mod spans;
 
@@ -147,8 +147,8 @@ impl Partitions {
     }
 }
 
-/// Whether somebody was in the way, or something is not as it was a moment ago: the next time it will work. A row
-/// from the future in the default partition is such a thing too.
+/// Whether somebody was in the way, or something is not as it was a moment ago: the next time it will work.
+/// A row from the future in the default partition is such a thing too.
 fn is_passing(failure: &Failure) -> bool {
     match failure {
         Failure::Database(error) => error.code().is_none_or(|code| {
@@ -372,8 +372,8 @@ async fn move_rows(transaction: &Transaction<'_>, ripe: &Ripe) -> Fallible<()> {
     Ok(())
 }
 
-/// Drops tables that were partitions. Should a row have come into one after it was looked through, and before it
-/// was detached, it is moved now.
+/// Drops tables that were partitions. Should a row have come into one after it was looked through, and
+/// before it was detached, it is moved now.
 async fn sweep(client: &mut Client) -> Fallible<()> {
     let transaction = client.transaction().await.map_err(failed)?;
     if !is_alone(&transaction).await? {

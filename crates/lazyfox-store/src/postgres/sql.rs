@@ -23,6 +23,8 @@ macro_rules! columns {
     };
 }
 
+pub(super) use columns;
+
 /// The parameter `$2`, an array of what a key has beside the endpoint.
 macro_rules! keys {
     ($key:literal, $kind:literal) => {
@@ -53,16 +55,15 @@ macro_rules! forget {
 /// How many columns a job is read from.
 pub(super) const JOB_COLUMNS: usize = 32;
 
-/// How many columns a delivery is read from.
-pub(super) const DELIVERY_COLUMNS: usize = 13;
+mod deliveries;
+mod idempotency;
 
-macro_rules! delivery_columns {
-    () => {
-        "d.number, d.endpoint, d.host, d.bytes, d.id, d.n, d.state, d.created_at, d.due_at, \
-         d.tries, d.round, d.keep_until, \
-         (SELECT j.seq FROM lazyfox.jobs j WHERE j.endpoint = d.endpoint AND j.id = d.id)"
-    };
-}
+pub(super) use self::deliveries::{
+    CLAIM, DELIVERIES, DELIVERIES_OF, DELIVERY_COLUMNS, FORGET_DELIVERIES, INSERT_DELIVERIES,
+    INSERT_TRIES, LIST_DELIVERIES, LIST_DELIVERIES_END, OPEN_DELIVERIES, OUTGOING, TRIES,
+    UPDATE_DELIVERIES, delivery_columns,
+};
+pub(super) use self::idempotency::{FORGET_KEYS, INSERT_KEYS, KEYS};
 
 pub(super) const JOBS: &str = concat!(
     "SELECT ",
@@ -83,16 +84,6 @@ pub(super) const HELD: &str = concat!(
                           WHERE k.endpoint COLLATE \"POSIX\" = e.endpoint AND k.worker = w.worker
                               AND k.started_at >= w.since AND k.status = 'IN_PROGRESS'
                           FOR UPDATE) AS j"
-);
-
-pub(super) const KEYS: &str = concat!(
-    "SELECT ",
-    columns!(),
-    ", u.key, i.fingerprint FROM ",
-    keys!("key", "text"),
-    " CROSS JOIN LATERAL (SELECT k.endpoint, k.id, k.fingerprint FROM lazyfox.idempotency k
-                           WHERE k.endpoint = u.endpoint AND k.key = u.key OFFSET 0) AS i
-      JOIN lazyfox.jobs j ON j.endpoint = i.endpoint AND j.id = i.id"
 );
 
 pub(super) const WAITING: &str = concat!(
@@ -138,26 +129,6 @@ pub(super) const OVER: &str = concat!(
                            FOR UPDATE SKIP LOCKED) AS j"
 );
 
-pub(super) const DELIVERIES_OF: &str = concat!(
-    "SELECT ",
-    delivery_columns!(),
-    " FROM ",
-    keys!("id", "uuid"),
-    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.deliveries k
-                           WHERE k.endpoint COLLATE \"POSIX\" = u.endpoint AND k.id = u.id
-                               AND k.n > 0
-                           FOR UPDATE) AS d"
-);
-
-pub(super) const DELIVERIES: &str = concat!(
-    "SELECT ",
-    delivery_columns!(),
-    " FROM ",
-    keys!("number", "int8"),
-    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.deliveries k
-                           WHERE k.endpoint = u.endpoint AND k.number = u.number FOR UPDATE) AS d"
-);
-
 pub(super) const INSERT_QUEUE: &str =
     "INSERT INTO lazyfox.queues (endpoint) VALUES ($1) ON CONFLICT DO NOTHING";
 
@@ -176,12 +147,6 @@ pub(super) const INSERT_JOBS: &str = "
          $28::int8[], $29::bool[], $30::bool[], $31::int4[], $32::text[], $33::text[],
          $34::text[])
      RETURNING seq) SELECT min(seq) FROM new";
-
-/// In the order of the keys: groups that bring the same ones wait for each other in one order.
-pub(super) const INSERT_KEYS: &str = "
-     INSERT INTO lazyfox.idempotency (endpoint, key, id, fingerprint)
-     SELECT $1, * FROM unnest($2::text[], $3::uuid[], $4::bytea[]) AS u(key, id, fingerprint)
-     ORDER BY u.key";
 
 pub(super) const INSERT_INPUTS: &str = "
      INSERT INTO lazyfox.inputs (endpoint, id, body, secrets)
@@ -231,41 +196,6 @@ pub(super) const INSERT_CHUNKS: &str = "
                                       WHERE c.endpoint = $1 AND c.id = u.id), 0), u.body
      FROM unnest($2::uuid[], $3::int8[], $4::bytea[]) AS u(id, n, body)";
 
-/// The count, the host and the size of what they carry are read from what is there by now.
-pub(super) const INSERT_DELIVERIES: &str = "
-     INSERT INTO lazyfox.deliveries (endpoint, id, n, host, bytes, state, created_at, due_at, tries,
-         round, keep_until)
-     SELECT $1, u.id,
-         u.nth + (SELECT count(*) FROM lazyfox.deliveries d WHERE d.endpoint COLLATE \"POSIX\" = $1 AND d.id = u.id
-                      AND d.n > 0),
-         j.webhook_host,
-         coalesce((SELECT octet_length(body) FROM lazyfox.inputs i
-                   WHERE i.endpoint = $1 AND i.id = u.id), 0)
-             + coalesce((SELECT octet_length(body) FROM lazyfox.outputs o
-                         WHERE o.endpoint = $1 AND o.id = u.id), 0),
-         u.state, u.created_at, u.due_at, u.tries, u.round, u.keep_until
-     FROM (SELECT $1::text AS endpoint, *
-           FROM unnest($2::uuid[], $3::int4[], $4::text[], $5::int8[], $6::int8[], $7::int4[],
-               $8::int4[], $9::int8[]) WITH ORDINALITY
-               AS u(id, nth, state, created_at, due_at, tries, round, keep_until, place)
-           OFFSET 0) AS u
-     JOIN lazyfox.jobs j ON j.endpoint = u.endpoint AND j.id = u.id
-     ORDER BY u.place";
-
-pub(super) const UPDATE_DELIVERIES: &str = "
-     UPDATE lazyfox.deliveries d SET state = u.state, due_at = u.due_at, tries = u.tries,
-         round = u.round, keep_until = u.keep_until, claimed_until = 0
-     FROM (SELECT $1::text AS endpoint, *
-           FROM unnest($2::int8[], $3::text[], $4::int8[], $5::int4[], $6::int4[], $7::int8[])
-               AS u(number, state, due_at, tries, round, keep_until)
-           OFFSET 0) AS u
-     WHERE d.endpoint = u.endpoint AND d.number = u.number";
-
-pub(super) const INSERT_TRIES: &str = "
-     INSERT INTO lazyfox.tries (endpoint, number, try, at, duration, status, answer, error)
-    SELECT $1, * FROM unnest($2::int8[], $3::int4[], $4::int8[], $5::int8[], $6::int4[], $7::text[],
-         $8::text[])";
-
 pub(super) const INSERT_COUNTS: &str = "
      INSERT INTO lazyfox.counts (endpoint, completed, failed, cancelled, timed_out, retried)
      VALUES ($1, $2, $3, $4, $5, $6)";
@@ -281,31 +211,6 @@ pub(super) const FORGET: [&str; 4] = [
     forget!("inputs"),
     DELETE_OUTPUTS,
     forget!("chunks"),
-];
-
-/// The idempotency keys of forgotten jobs.
-pub(super) const FORGET_KEYS: &str = "
-     DELETE FROM lazyfox.idempotency t
-     USING (SELECT $1::text AS endpoint, * FROM unnest($2::text[], $3::uuid[]) AS u(key, id)
-            OFFSET 0) AS u
-     WHERE t.endpoint = u.endpoint AND t.key = u.key AND t.id = u.id";
-
-pub(super) const FORGET_DELIVERIES: [&str; 2] = [
-    concat!(
-        "DELETE FROM lazyfox.tries t USING (
-             SELECT d.endpoint, d.number FROM ",
-        keys!("id", "uuid"),
-        " CROSS JOIN LATERAL (SELECT k.endpoint, k.number FROM lazyfox.deliveries k
-                               WHERE k.endpoint COLLATE \"POSIX\" = u.endpoint AND k.id = u.id
-                                   AND k.n > 0 OFFSET 0) AS d
-             OFFSET 0) AS d
-         WHERE t.endpoint = d.endpoint AND t.number = d.number"
-    ),
-    concat!(
-        "DELETE FROM lazyfox.deliveries t USING ",
-        keys!("id", "uuid"),
-        " WHERE t.endpoint COLLATE \"POSIX\" = u.endpoint AND t.id = u.id AND t.n > 0"
-    ),
 ];
 
 /// Of all endpoints: whose deadline is due, the earliest first. There is none before $3.
@@ -446,128 +351,3 @@ pub(super) const HELD_ON: &str = "
          SELECT 1 FROM lazyfox.jobs j
          WHERE j.endpoint COLLATE \"POSIX\" = q.endpoint AND j.worker = $1
              AND j.status = 'IN_PROGRESS' LIMIT 1) AS h";
-
-/// Of all endpoints and hosts: the first of what is open and not another server's ($2) at the moment.
-pub(super) const OPEN_DELIVERIES: &str = "
-     WITH RECURSIVE lanes AS (
-         SELECT q.endpoint, (SELECT d.host FROM lazyfox.deliveries d
-                             WHERE d.endpoint COLLATE \"POSIX\" = q.endpoint AND d.due_at IS NOT NULL
-                             ORDER BY d.host LIMIT 1) AS host
-         FROM lazyfox.queues q
-         UNION ALL
-         SELECT l.endpoint, (SELECT d.host FROM lazyfox.deliveries d
-                             WHERE d.endpoint COLLATE \"POSIX\" = l.endpoint AND d.due_at IS NOT NULL
-                                 AND d.host > l.host
-                             ORDER BY d.host LIMIT 1)
-         FROM lanes l WHERE l.host IS NOT NULL)
-     SELECT l.endpoint, l.host, d.number, d.bytes, d.due_at
-     FROM lanes l CROSS JOIN LATERAL (
-         SELECT o.number, o.bytes, o.due_at FROM lazyfox.deliveries o
-         WHERE o.endpoint COLLATE \"POSIX\" = l.endpoint AND o.host = l.host AND o.due_at IS NOT NULL
-             AND (o.claimed_by = $2 OR o.claimed_until < extract(epoch FROM now()) * 1000)
-         ORDER BY o.due_at, o.number LIMIT $1) AS d
-     WHERE l.host IS NOT NULL";
-
-/// What is still open and not another server's is this server's ($3) for a while ($4).
-pub(super) const CLAIM: &str = concat!(
-    "UPDATE lazyfox.deliveries d
-     SET claimed_by = $3, claimed_until = extract(epoch FROM now()) * 1000 + $4::int8
-     FROM (SELECT o.endpoint, o.number FROM ",
-    keys!("number", "int8"),
-    " CROSS JOIN LATERAL (
-             SELECT k.endpoint, k.number FROM lazyfox.deliveries k
-             WHERE k.endpoint = u.endpoint AND k.number = u.number AND k.due_at IS NOT NULL
-                 AND (k.claimed_by = $3 OR k.claimed_until < extract(epoch FROM now()) * 1000)
-             FOR UPDATE SKIP LOCKED) AS o
-           OFFSET 0) AS c
-     WHERE d.endpoint = c.endpoint AND d.number = c.number
-     RETURNING d.number"
-);
-
-/// What an open delivery sends.
-pub(super) const OUTGOING: &str = concat!(
-    "SELECT ",
-    columns!(),
-    ", j.webhook, d.n, d.round,
-       CASE WHEN $3 THEN (SELECT body FROM lazyfox.outputs o
-                          WHERE o.endpoint = $1 AND o.id = d.id) END,
-       CASE WHEN $4 THEN (SELECT body FROM lazyfox.inputs i
-                          WHERE i.endpoint = $1 AND i.id = d.id) END
-     FROM (SELECT * FROM lazyfox.deliveries WHERE endpoint = $1 AND number = $2 OFFSET 0) AS d
-     JOIN lazyfox.jobs j ON j.endpoint = d.endpoint AND j.id = d.id
-     WHERE d.due_at IS NOT NULL
-         AND (d.claimed_by = $5 OR d.claimed_until < extract(epoch FROM now()) * 1000)"
-);
-
-/// Those that are meant, among so many.
-pub(super) const LIST_DELIVERIES: &str = concat!(
-    "SELECT ",
-    delivery_columns!(),
-    ", (SELECT k.webhook FROM lazyfox.jobs k WHERE k.endpoint = d.endpoint AND k.id = d.id)
-      FROM (SELECT * FROM lazyfox.deliveries
-            WHERE endpoint = $1 AND number < $2 AND ($4::uuid IS NULL OR id = $4)
-            ORDER BY number DESC LIMIT $3) d
-      WHERE ($5::text IS NULL OR d.state = $5) AND d.created_at >= $6 AND d.created_at < $7
-      ORDER BY d.number DESC LIMIT $8"
-);
-
-/// The last of so many.
-pub(super) const LIST_DELIVERIES_END: &str = "
-     SELECT number FROM lazyfox.deliveries
-     WHERE endpoint = $1 AND number < $2 AND ($4::uuid IS NULL OR id = $4)
-     ORDER BY number DESC OFFSET $3 LIMIT 1";
-
-pub(super) const TRIES: &str = concat!(
-    "SELECT t.number, t.at, t.duration, t.status, t.answer, t.error FROM ",
-    keys!("number", "int8"),
-    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.tries k
-                           WHERE k.endpoint = u.endpoint AND k.number = u.number
-                           ORDER BY k.try OFFSET 0) AS t"
-);
-
-/// All jobs in the order of submission, each with what is kept beside it. Bodies are looked up when the
-/// order is known, so that they are not sorted.
-pub(super) const MOVING_JOBS: &str = concat!(
-    "SELECT ",
-    columns!(),
-    ", j.webhook, j.webhook_host, j.idempotency_key,
-       (SELECT k.fingerprint FROM lazyfox.idempotency k
-        WHERE k.endpoint = j.endpoint AND k.key = j.idempotency_key AND k.id = j.id),
-       (SELECT i.body FROM lazyfox.inputs i WHERE i.endpoint = j.endpoint AND i.id = j.id),
-       (SELECT i.secrets FROM lazyfox.inputs i WHERE i.endpoint = j.endpoint AND i.id = j.id),
-       (SELECT o.body FROM lazyfox.outputs o WHERE o.endpoint = j.endpoint AND o.id = j.id),
-       (SELECT array_agg(c.body ORDER BY c.n) FROM lazyfox.chunks c
-        WHERE c.endpoint = j.endpoint AND c.id = j.id)
-     FROM (SELECT * FROM lazyfox.jobs ORDER BY seq OFFSET 0) j ORDER BY j.seq"
-);
-
-/// All deliveries in the order in which jobs ended, each with its tries.
-pub(super) const MOVING_DELIVERIES: &str = concat!(
-    "SELECT ",
-    delivery_columns!(),
-    ", t.*
-     FROM (SELECT * FROM lazyfox.deliveries ORDER BY number OFFSET 0) d CROSS JOIN LATERAL (
-         SELECT array_agg(try ORDER BY try), array_agg(at ORDER BY try),
-                array_agg(duration ORDER BY try), array_agg(status ORDER BY try),
-                array_agg(answer ORDER BY try), array_agg(error ORDER BY try)
-         FROM lazyfox.tries WHERE endpoint = d.endpoint AND number = d.number) t
-     ORDER BY d.number"
-);
-
-pub(super) const MOVING_COUNTERS: &str = "
-     SELECT endpoint, sum(completed)::int8, sum(failed)::int8, sum(cancelled)::int8,
-            sum(timed_out)::int8, sum(retried)::int8
-     FROM lazyfox.counts GROUP BY endpoint
-     HAVING sum(completed + failed + cancelled + timed_out + retried) > 0 ORDER BY endpoint";
-
-pub(super) const MOVING_ENDPOINTS: &str = "
-     SELECT endpoint, number, released_at, fingerprint, settings FROM lazyfox.endpoints
-     WHERE number IS NOT NULL OR settings IS NOT NULL ORDER BY endpoint";
-
-pub(super) const MOVING_SECRETS: &str = "
-     SELECT endpoint, id, secret, created_at, valid_until FROM lazyfox.webhook_secrets
-     ORDER BY endpoint, id";
-
-pub(super) const MOVING_KEYS: &str = "
-     SELECT id, label, hash, access, endpoints, created_at, revoked_at
-     FROM lazyfox.keys ORDER BY created_at, id";

@@ -4,8 +4,8 @@ use lazyfox_core::time::Timestamp;
 
 /// The shortest time that a partition is of.
 const WIDTH_MIN_MS: i64 = 120_000;
-/// A partition is of this part of the time since the oldest one ended, which is how long jobs are kept: so many
-/// there are then, and one that is written to, and one ahead.
+/// A partition is of this part of the time since the oldest one ended, which is how long jobs are kept: so
+/// many there are then, and one that is written to, and one ahead.
 const PARTS: i64 = 5;
 /// With so many partitions, each further one is four times as long. Every statement locks all of them.
 const MANY: usize = 7;
@@ -14,7 +14,8 @@ const LENGTHENED_MAX: usize = 2;
 const LEAD_MS: i64 = 5_000;
 /// And it is there so long before, at the most, in which it may fail to be made.
 const AHEAD_MAX_MS: i64 = 600_000;
-/// After its end, jobs may still come into it for so long: clocks differ, and a submit can be tried for seconds.
+/// After its end, jobs may still come into it for so long: clocks differ, and a submit can be tried for
+/// seconds.
 const LATE_MS: i64 = 10_000;
 /// With so many jobs within an hour or two, partitions are made.
 const BUSY: u64 = 256;

@@ -1,14 +1,12 @@
 //! Partitions come while jobs do, and go with them: also while a session holds an old snapshot, and never in
 //! anybody's way.
 
-use std::fmt::Write as _;
+mod moving;
 
 use lazyfox_core::id::JobId;
-use lazyfox_core::job::{Job, Status};
-use lazyfox_core::limits;
-use lazyfox_store::moving::{Carrier, Record};
-use lazyfox_store::postgres::{Access, Holdings, PostgresStore, Trust};
-use lazyfox_store::{NewJob, Store, StoreError, Submitted};
+use lazyfox_core::job::Job;
+use lazyfox_store::postgres::{Access, PostgresStore, Trust};
+use lazyfox_store::{NewJob, Store, Submitted};
 
 use crate::world::*;
 
@@ -32,6 +30,10 @@ impl Database {
 
     async fn server(&self, name: &str) -> PostgresStore {
         postgres_of(&self.url, name).await
+    }
+
+    fn access(&self) -> Access {
+        Access::parse(&self.url, None, Trust::System, 2).unwrap()
     }
 
     fn sql(&self, text: &str) -> String {
@@ -343,6 +345,21 @@ async fn several_servers_do_it_once() {
 }
 
 #[tokio::test]
+async fn one_server_at_a_time_does_it() {
+    let db = Database::new();
+    let store = db.server("here").await;
+    submit_many(&store, MANY, 0).await;
+    let other = db
+        .session("BEGIN; SELECT pg_advisory_xact_lock(x'6c617a79666f7802'::int8)")
+        .await;
+    store.prune(at(1_000), 1).await.unwrap();
+    assert_eq!(db.parts(), []);
+    other.batch_execute("COMMIT").await.unwrap();
+    store.prune(at(1_000 + AFTER), 1).await.unwrap();
+    assert_eq!(db.parts(), [(606_000, 726_000)]);
+}
+
+#[tokio::test]
 async fn a_session_in_the_way_is_not_waited_for() {
     let db = Database::new();
     let store = db.server("here").await;
@@ -389,110 +406,4 @@ async fn a_job_from_the_future_only_delays_them() {
     assert_eq!(db.parts(), []);
     store.prune(at(56_000), 1).await.unwrap();
     assert_eq!(db.parts(), [(61_000, 181_000)]);
-}
-
-#[tokio::test]
-async fn one_key_is_one_job_on_several_servers() {
-    let db = Database::new();
-    let (a, b) = (db.server("a").await, db.server("b").await);
-    for n in 0..40 {
-        let key = format!("order {n}");
-        let new = |m: usize| keyed(job_at(m, 0), &key, 1);
-        let both = vec![a.submit(new(2 * n), at(0)), b.submit(new(2 * n + 1), at(0))];
-        let mut said = String::new();
-        for submitted in together(both).await {
-            match submitted.unwrap() {
-                Submitted::Accepted => said.push('+'),
-                Submitted::Known(job, Status::InQueue) => write!(said, "{job}").unwrap(),
-                other => panic!("{other:?}"),
-            }
-        }
-        let (first, second) = (id_at(2 * n, 0), id_at(2 * n + 1, 0));
-        assert!(
-            said == format!("+{first}") || said == format!("{second}+"),
-            "{said}"
-        );
-        let conflict = b.submit(keyed(job_at(999, 0), &key, 2), at(0)).await;
-        assert!(
-            matches!(conflict, Ok(Submitted::Conflict(_))),
-            "{conflict:?}"
-        );
-    }
-    assert_eq!(db.jobs(), "default|40");
-    assert_eq!(db.sql("SELECT count(*) FROM lazyfox.idempotency"), "40");
-    // With the jobs their keys are forgotten, and no others.
-    end_many(&a, 30, 10).await;
-    forget_all(&b, LATER).await;
-    assert_eq!(db.sql("SELECT count(*) FROM lazyfox.idempotency"), "10");
-    submit(&a, keyed(job_at(1_000, 0), "order 0", 2)).await;
-    let known = a
-        .submit(keyed(job_at(1_001, 0), "order 39", 1), at(0))
-        .await;
-    assert!(matches!(known, Ok(Submitted::Known(..))), "{known:?}");
-}
-
-struct Carried(std::vec::IntoIter<Record>);
-
-impl Carrier<StoreError> for Carried {
-    fn next(&mut self) -> Result<Option<Record>, StoreError> {
-        Ok(self.0.next())
-    }
-
-    fn read_back(&mut self, _: Record) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn confirm(&mut self) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-/// What is imported is as old as it was, and goes as what was submitted here.
-#[tokio::test]
-async fn an_import_has_a_partition_of_its_own() {
-    let (from, to) = (Database::new(), Database::new());
-    let old = from.server("old").await;
-    for n in 0..4 {
-        submit(&old, keyed(job_at(n, 0), &format!("order {n}"), 1)).await;
-    }
-    submit_many(&old, MANY, 10_000).await;
-    let access = |db: &Database| Access::parse(&db.url, None, Trust::System, 2).unwrap();
-    let mut records = Vec::new();
-    let mut each = |record| {
-        records.push(record);
-        Ok::<_, StoreError>(())
-    };
-    Holdings::open(&access(&from))
-        .await
-        .unwrap()
-        .each(&mut each)
-        .await
-        .unwrap();
-    let holdings = Holdings::make(&access(&to)).await.unwrap();
-    let leases = Box::new(|_: &_| limits::LEASE_MS);
-    let mut carried = Carried(records.into_iter());
-    holdings
-        .fill(leases, at(20_000), &mut carried)
-        .await
-        .unwrap();
-
-    let part = (-START.as_ms(), 25_000);
-    assert_eq!(to.parts(), [part]);
-    assert_eq!(to.jobs(), format!("0_{}|304", at(25_000).as_ms()));
-    let new = to.server("new").await;
-    let known = new
-        .submit(keyed(job_at(9, 30_000), "order 3", 1), at(30_000))
-        .await;
-    assert_eq!(known, Ok(Submitted::Known(id_at(3, 0), Status::InQueue)));
-    let conflict = new
-        .submit(keyed(job_at(9, 30_000), "order 3", 2), at(30_000))
-        .await;
-    assert_eq!(conflict, Ok(Submitted::Conflict(id_at(3, 0))));
-
-    end_many(&new, MANY + 4, 30_000).await;
-    forget_all(&new, LATER).await;
-    new.prune(at(LATER + 600_000), 1).await.unwrap();
-    assert_eq!(to.parts(), []);
-    assert_eq!(to.sql("SELECT count(*) FROM lazyfox.idempotency"), "0");
-    submit(&new, keyed(job_at(9, 30_000), "order 3", 2)).await;
 }
