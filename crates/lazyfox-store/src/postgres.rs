@@ -1,8 +1,8 @@
 //! The store of several servers: one PostgreSQL that all of them share.
 //!
-//! What an operation does is decided by the same engine that runs the embedded stores, on the rows that it
-//! needs: they are read and locked, changed in memory, and written back ([`group`]). The order of the queue
-//! and the deadlines are indexes of the database, since no server knows what another one does.
+//! What an operation does is decided by the same engine that runs the embedded stores, on the rows that
+//! it needs: they are read and locked, changed in memory, and written back ([`group`]). The order of the
+//! queue and the deadlines are indexes of the database, since no server knows what another one does.
 
 mod charges;
 mod connect;
@@ -17,6 +17,7 @@ mod passes;
 mod pipeline;
 #[cfg(test)]
 mod plans;
+mod presence;
 mod pulse;
 mod read;
 mod registers;
@@ -33,29 +34,26 @@ use deadpool_postgres::Pool;
 use lazyfox_core::id::{EndpointId, WorkerId};
 use lazyfox_core::time::Timestamp;
 use std::collections::{BTreeSet, HashMap};
-use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 pub use self::charges::Spans;
 pub use self::connect::{Access, Trust};
 use self::connect::{Failure, failed};
 use self::floors::Floors;
-use self::group::Groups;
+use self::group::{Groups, Plan};
+use self::load::Needs;
 pub use self::moving::Holdings;
+use self::pulse::Knowledge;
 pub use self::pulse::Looks;
-use self::pulse::{Knowledge, Looker};
 use self::read::Loads;
 use self::row::{column, endpoint_of};
 pub use self::schema::Format;
 use self::surveys::Surveys;
 use self::wire::Wire;
 use crate::engine::Result;
-use crate::{Bid, News, Shared, Watched};
+use crate::{Answer, Ask, Leased};
 
-/// A look that is later than this is not waited for.
-const LOOK_LATE: Duration = Duration::from_millis(250);
 /// Workers whose endpoints are remembered.
 const WORKERS_KNOWN: usize = 50_000;
 
@@ -77,33 +75,36 @@ pub struct PostgresStore {
     looks: Looks,
     workers: Mutex<HashMap<WorkerId, KnownWorker>>,
     /// What this server has to say about itself with the next look.
-    word: Mutex<Option<Said>>,
-    /// Held while it is said, and past the patience of whoever said it: what is on its way to the database has
-    /// arrived before anything else is said.
+    word: Mutex<Option<presence::Said>>,
+    /// Held while it is said, and past the patience of whoever said it: what is on its way to the
+    /// database has arrived before anything else is said.
     saying: Arc<tokio::sync::Mutex<()>>,
 }
 
-type Said = (Bid, tokio::sync::oneshot::Sender<Fallible<Shared>>);
 type Fallible<T> = std::result::Result<T, Failure>;
+
+/// A worker that polls at one server may take a job from another at the same moment, whose clock may
+/// differ. A poll that knows nothing of such a job takes nothing from it; what keeps a job or ends it
+/// looks further back.
+const POLL_LATE_MS: i64 = 500;
 
 /// Where a worker may hold jobs.
 #[derive(Default)]
 struct KnownWorker {
     on: BTreeSet<EndpointId>,
-    /// What it took before this it does not hold any more, as its latest poll found. Only where it is on one
-    /// endpoint.
+    /// What it took before this it does not hold any more, as its latest poll found. Only where it is on
+    /// one endpoint.
     holds_since: Option<Timestamp>,
     /// Whether the database was asked.
     looked: bool,
 }
 
 impl PostgresStore {
-    /// Opens the store; its tables are made where there are none. `server` is this server's name, unlike that
-    /// of any other.
+    /// Opens the store; its tables are made where there are none. `server` is this server's name, unlike
+    /// that of any other.
     ///
-    /// # Errors
-    /// [`StoreError::Open`] when the database cannot be reached, or has tables of another format. The text
-    /// says what to do.
+    /// # Errors [`StoreError::Open`] when the database cannot be reached, or has tables of another
+    /// format. The text says what to do.
     pub async fn open(access: &Access, server: String) -> Result<Self> {
         let pool = access.pool()?;
         let place = access.place();
@@ -173,70 +174,6 @@ impl PostgresStore {
         schema::migrate(&access.pool()?, &access.place()).await
     }
 
-    fn looker(&self) -> Looker {
-        Looker {
-            pool: self.pool.clone(),
-            knowledge: Arc::clone(&self.knowledge),
-            floors: Arc::clone(&self.floors),
-            lag: self.looks.lag,
-        }
-    }
-
-    /// Looks, and says what there is to say.
-    async fn look(&self, watched: Watched, now: Timestamp) -> Fallible<News> {
-        let looker = self.looker();
-        let word = self.word().take();
-        let Some((bid, reply)) = word else {
-            return looker.look(&watched, now).await;
-        };
-        let (server, spans) = (self.server.clone(), self.spans);
-        let outcome = self.say(async move {
-            looker
-                .look_and_say(&watched, now, (&server, spans, &bid))
-                .await
-        });
-        let (news, shared) = match outcome.await {
-            Ok((news, shared)) => (Ok(news), Ok(shared)),
-            Err(failure) => {
-                let why = failure.into_error();
-                let same = Failure::Operation(why.clone());
-                (Err(Failure::Operation(why)), Err(same))
-            }
-        };
-        // Who does not wait any more says it again.
-        let _ = reply.send(shared);
-        news
-    }
-
-    /// Says something about this server, to the end.
-    async fn say<T: Send + 'static>(
-        &self,
-        word: impl Future<Output = Fallible<T>> + Send + 'static,
-    ) -> Fallible<T> {
-        let saying = Arc::clone(&self.saying).lock_owned().await;
-        let said = tokio::spawn(async move {
-            let _saying = saying;
-            word.await
-        });
-        let stopped = |_| Failure::NoConnection("the store is shut down".to_owned());
-        said.await.map_err(stopped)?
-    }
-
-    fn word(&self) -> MutexGuard<'_, Option<Said>> {
-        self.word.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Until the next look, if there are looks.
-    fn until_look(&self) -> Option<Duration> {
-        let looked_at = *self
-            .looked_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let next = looked_at? + self.looks.every;
-        let now = Instant::now();
-        (now < next + LOOK_LATE).then(|| next.saturating_duration_since(now) + LOOK_LATE)
-    }
-
     /// The endpoints on which a worker may hold jobs.
     async fn endpoints_of(&self, worker: &WorkerId) -> Result<BTreeSet<EndpointId>> {
         {
@@ -283,6 +220,35 @@ impl PostgresStore {
         if let Some(known) = workers.get_mut(worker) {
             known.holds_since = Some(since);
         }
+    }
+
+    /// Gives a worker what waits, and takes from it what it does not know of.
+    fn hand_out(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
+        self.polls(&ask.worker, &ask.endpoint);
+        let mut needs = Needs {
+            heads: ask.most(),
+            ..Needs::default()
+        };
+        let disowns = ask.disowns_before.is_some();
+        if disowns {
+            let since = self.holds_since(&ask.worker, 0);
+            needs.held.insert(ask.worker.clone(), since);
+            needs.held_on.insert(ask.endpoint.clone());
+        }
+        let (endpoint, worker) = (ask.endpoint.clone(), ask.worker.clone());
+        let leased = self.groups.call(&endpoint, Plan::of(needs), move |engine| {
+            let leased = engine.lease(&ask, now)?;
+            Ok((leased, engine.rows.held_since(&ask.worker)))
+        });
+        Box::pin(async move {
+            let (leased, since) = leased.await?;
+            if disowns {
+                let none = now.as_ms().saturating_sub(POLL_LATE_MS);
+                let since = since.map_or(none, |since| since.as_ms().min(none));
+                self.found_held(&worker, Timestamp::from_ms(since));
+            }
+            Ok(leased)
+        })
     }
 
     fn polls(&self, worker: &WorkerId, endpoint: &EndpointId) {

@@ -1,9 +1,9 @@
 //! What this server is in charge of: the endpoints whose workers it starts. Servers that share a database
 //! share them out; a server by itself has all of them.
 //!
-//! What is believed here ends by this machine's clock, before it ends by the database's. It keeps a server
-//! that the database does not answer from planning; what keeps it from starting anything is the store,
-//! which is asked before each start.
+//! What is believed here ends by this machine's clock, before it ends by the database's. It keeps a
+//! server that the database does not answer from planning; what keeps it from starting anything is the
+//! store, which is asked before each start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -159,9 +159,8 @@ impl InCharge {
     }
 }
 
-/// Says that this server is there, at once or with the next look at the store, and hears what it is in charge of.
-/// Gives the time until it has to say so
-/// again; `None` where nobody needs to know.
+/// Says that this server is there, at once or with the next look at the store, and hears what it is in
+/// charge of. Gives the time until it has to say so again; `None` where nobody needs to know.
 ///
 /// # Errors
 /// When the store cannot answer. What was believed before holds until its end.
@@ -192,8 +191,8 @@ pub async fn renew(app: &App, at_once: bool) -> Result<Option<Duration>, StoreEr
     Ok(Some(again))
 }
 
-/// A server that is being stopped starts nothing more, and gives everything back at once. It says that it is
-/// there for as long as it has workers.
+/// A server that is being stopped starts nothing more, and gives everything back at once. It says that it
+/// is there for as long as it has workers.
 fn bid(app: &App, at_once: bool) -> Bid {
     let all = app.endpoints.all();
     let managed = all.iter().filter(|(_, settings)| settings.run.is_some());

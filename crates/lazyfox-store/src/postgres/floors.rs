@@ -1,13 +1,14 @@
 //! Where the queue of each endpoint begins.
 //!
-//! A job that was taken leaves a dead entry in the index of those that wait, and as long as some transaction
-//! anywhere may still see it, every search for the next job would walk over it: after a minute of load over a
-//! hundred thousand. So a search begins where the last one found the first job that waits. Whoever puts a job
-//! in front of that (one submitted a moment earlier but committed later, or one that comes back) says so with
-//! the notice that wakes others, and lowers it at home before anybody is answered. What nobody said, since a
-//! server died or a transaction was undone, is found by the look once a second, which begins at a place of its
-//! own that follows later. Only a job that came back while the server that saw to it died before it could say so
-//! may be in front of that too: a look at everything finds it, every 15 s.
+//! A job that was taken leaves a dead entry in the index of those that wait, and as long as some
+//! transaction anywhere may still see it, every search for the next job would walk over it: after a
+//! minute of load over a hundred thousand. So a search begins where the last one found the first job that
+//! waits. Whoever puts a job in front of that (one submitted a moment earlier but committed later, or one
+//! that comes back) says so with the notice that wakes others, and lowers it at home before anybody is
+//! answered. What nobody said, since a server died or a transaction was undone, is found by the look once
+//! a second, which begins at a place of its own that follows later. Only a job that came back while the
+//! server that saw to it died before it could say so may be in front of that too: a look at everything
+//! finds it, every 15 s.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -64,7 +65,8 @@ impl Floors {
         }
     }
 
-    /// The search found this job as the first that waits in the normal lane, and what it did is committed.
+    /// The search found this job as the first that waits in the normal lane, and what it did is
+    /// committed.
     pub(super) fn found(&self, endpoint: &EndpointId, search: &Search, first: Option<Seq>) {
         let mut endpoints = self.endpoints();
         let Some(floor) = endpoints.get_mut(endpoint) else {
@@ -110,8 +112,8 @@ impl Floors {
         floor.look
     }
 
-    /// A look that began at `began_at` found this job as the first that waits in the normal lane; where there is
-    /// none, the next place that would be given.
+    /// A look that began at `began_at` found this job as the first that waits in the normal lane; where
+    /// there is none, the next place that would be given.
     pub(super) fn looked(
         &self,
         endpoint: &EndpointId,

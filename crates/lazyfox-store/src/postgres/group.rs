@@ -1,7 +1,7 @@
-//! Operations of concurrent callers are carried out in groups, one endpoint's at a time: read, decide, write,
-//! commit, answer. A group is taken as soon as one can be carried out; a lone caller never waits for company.
-//! And nobody suffers for the company they had: when an operation fails for a reason of its own, the others
-//! are run again without it.
+//! Operations of concurrent callers are carried out in groups, one endpoint's at a time: read, decide,
+//! write, commit, answer. A group is taken as soon as one can be carried out; a lone caller never waits
+//! for company. And nobody suffers for the company they had: when an operation fails for a reason of its
+//! own, the others are run again without it.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,8 +125,8 @@ impl Groups {
         std::mem::take(&mut counted.on)
     }
 
-    /// Runs an operation in the next group of its endpoint. It may run more than once, each time on a set to
-    /// which nothing of the run before has happened.
+    /// Runs an operation in the next group of its endpoint. It may run more than once, each time on a set
+    /// to which nothing of the run before has happened.
     pub(super) fn call<'a, T: Send + 'static>(
         self: &'a Arc<Self>,
         endpoint: &EndpointId,

@@ -1,4 +1,5 @@
-//! What waits for each endpoint, and how many are at work on it: whoever asks at the same time is served together.
+//! What waits for each endpoint, and how many are at work on it: whoever asks at the same time is served
+//! together.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
 //! What a group of operations needs is read and locked, in one round trip.
 //!
-//! Every statement waits for its locks in the order of the ids, so that groups seldom wait for each other in
-//! a circle; where they do, the database ends one of them and it begins anew. The queue is read past what
-//! others have locked.
+//! Every statement waits for its locks in the order of the ids, so that groups seldom wait for each other
+//! in a circle; where they do, the database ends one of them and it begins anew. The queue is read past
+//! what others have locked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -122,7 +122,8 @@ impl Needs {
     }
 }
 
-/// Reads what is needed; of what waits in the normal lane, from a place on. With a first statement that begins the transaction, it is one round trip.
+/// Reads what is needed; of what waits in the normal lane, from a place on. With a first statement that
+/// begins the transaction, it is one round trip.
 pub(super) async fn load(
     client: &Client,
     endpoint: &EndpointId,
@@ -162,25 +163,27 @@ fn number(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
+macro_rules! want {
+    ($wants:ident, $when:expr, $part:expr, $sql:expr, $($param:expr),+) => {
+        if $when {
+            let params = vec![$(Box::new($param) as Box<dyn ToSql + Sync + Send>),+];
+            $wants.push(Want { part: $part, sql: $sql, params });
+        }
+    };
+}
+
 /// The statements that are needed, those that wait for locks first.
 fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     let on = || endpoint.as_str().to_owned();
     let ids = |ids: &mut dyn Iterator<Item = Id>| ids.collect::<Vec<Id>>();
     let mut wants = Vec::new();
-    macro_rules! want {
-        ($when:expr, $part:expr, $sql:expr, $($param:expr),+) => {
-            if $when {
-                let params = vec![$(Box::new($param) as Box<dyn ToSql + Sync + Send>),+];
-                wants.push(Want { part: $part, sql: $sql, params });
-            }
-        };
-    }
     let jobs = ids(&mut needs.jobs.iter().copied());
-    want!(!jobs.is_empty(), Part::Jobs, sql::JOBS, on(), jobs);
+    want!(wants, !jobs.is_empty(), Part::Jobs, sql::JOBS, on(), jobs);
     let held: Vec<String> = needs.held.keys().map(ToString::to_string).collect();
     let since: Vec<i64> = needs.held.values().map(|since| since.as_ms()).collect();
     let held_on: Vec<String> = needs.held_on.iter().map(ToString::to_string).collect();
     want!(
+        wants,
         !held.is_empty(),
         Part::Jobs,
         sql::HELD,
@@ -189,10 +192,11 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
         since
     );
     let keys: Vec<String> = needs.keys.iter().cloned().collect();
-    want!(!keys.is_empty(), Part::Keys, sql::KEYS, on(), keys);
+    want!(wants, !keys.is_empty(), Part::Keys, sql::KEYS, on(), keys);
     let (through, waiting) = needs.waiting.unwrap_or_default();
     let (through, waiting) = (i64::try_from(through).unwrap_or(i64::MAX), number(waiting));
     want!(
+        wants,
         waiting > 0,
         Part::Jobs,
         sql::WAITING,
@@ -202,6 +206,7 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     );
     let heads = number(needs.heads);
     want!(
+        wants,
         heads > 0,
         Part::Heads,
         sql::HEADS,
@@ -213,6 +218,7 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     let chunked = ids(&mut needs.chunks.keys().copied());
     let bytes = number(needs.chunks.values().copied().max().unwrap_or_default());
     want!(
+        wants,
         !chunked.is_empty(),
         Part::Chunks,
         sql::CHUNKS,
@@ -222,11 +228,26 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     );
     let over = ids(&mut needs.over.iter().map(|over| over.id.into()));
     let over_by = needs.over_by.as_ms();
-    want!(!over.is_empty(), Part::Over, sql::OVER, on(), over, over_by);
+    want!(
+        wants,
+        !over.is_empty(),
+        Part::Over,
+        sql::OVER,
+        on(),
+        over,
+        over_by
+    );
+    want_deliveries(&mut wants, endpoint, needs);
+    wants
+}
+
+fn want_deliveries(wants: &mut Vec<Want>, endpoint: &EndpointId, needs: &Needs) {
+    let on = || endpoint.as_str().to_owned();
     let over = needs.over.iter().filter(|over| over.has_webhook);
     let of_jobs = needs.deliveries_of.iter().copied();
-    let delivered = ids(&mut of_jobs.chain(over.map(|over| over.id.into())));
+    let delivered: Vec<Id> = of_jobs.chain(over.map(|over| over.id.into())).collect();
     want!(
+        wants,
         !delivered.is_empty(),
         Part::Deliveries,
         sql::DELIVERIES_OF,
@@ -235,13 +256,13 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     );
     let numbers: Vec<i64> = needs.deliveries.iter().map(|it| it.cast_signed()).collect();
     want!(
+        wants,
         !numbers.is_empty(),
         Part::Deliveries,
         sql::DELIVERIES,
         on(),
         numbers
     );
-    wants
 }
 
 /// What rows are of.

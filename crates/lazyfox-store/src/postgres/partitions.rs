@@ -2,11 +2,11 @@
 //! are forgotten it is dropped, and its dead rows with it: that works also while some old snapshot keeps
 //! the vacuum from clearing anything.
 //!
-//! Each server looks after that when it prunes; what changes is done by one at a time. Nobody may ever wait
-//! long: new tables are made beside the old ones and attached when they are there. A partition that goes is
-//! detached, with the few rows that are left moved first, and read through and dropped when nobody sees it
-//! any more. What needs a lock gives up after a moment, and is tried again later. A row that has no
-//! partition of its time is in the default one, where only the vacuum clears.
+//! Each server looks after that when it prunes; what changes is done by one at a time. Nobody may ever
+//! wait long: new tables are made beside the old ones and attached when they are there. A partition that
+//! goes is detached, with the few rows that are left moved first, and read through and dropped when
+//! nobody sees it any more. What needs a lock gives up after a moment, and is tried again later. A row
+//! that has no partition of its time is in the default one, where only the vacuum clears.
 
 mod spans;
 
@@ -41,8 +41,8 @@ const FEW_BYTES: i64 = 8 * 1024 * 1024;
 /// How long to wait for a lock, and for all, in milliseconds: everybody else waits behind whoever waits.
 const PATIENCE_MS: u32 = 100;
 const PATIENCE_ALL_MS: u32 = 200;
-/// How long any other step may take that everybody waits for. Where the default partition has become so large
-/// that it cannot be read in this time, no partition is attached.
+/// How long any other step may take that everybody waits for. Where the default partition has become so
+/// large that it cannot be read in this time, no partition is attached.
 const STEP_MS: u32 = 1_000;
 /// How long it may take to read what nobody else sees.
 const READ_MS: u32 = 600_000;
@@ -147,8 +147,8 @@ impl Partitions {
     }
 }
 
-/// Whether somebody was in the way, or something is not as it was a moment ago: the next time it will work.
-/// A row from the future in the default partition is such a thing too.
+/// Whether somebody was in the way, or something is not as it was a moment ago: the next time it will
+/// work. A row from the future in the default partition is such a thing too.
 fn is_passing(failure: &Failure) -> bool {
     match failure {
         Failure::Database(error) => error.code().is_none_or(|code| {
@@ -239,8 +239,8 @@ async fn look(client: &impl deadpool_postgres::GenericClient) -> Fallible<Found>
     Ok(found)
 }
 
-/// A partition of the past, if so little is left in it that it can go: much less than there was, or its jobs
-/// would be written a second time for nothing. Nobody waits for this, and nothing is locked.
+/// A partition of the past, if so little is left in it that it can go: much less than there was, or its
+/// jobs would be written a second time for nothing. Nobody waits for this, and nothing is locked.
 async fn ripe_of(client: &Client, span: Span) -> Fallible<Option<Ripe>> {
     let table = span.of("jobs");
     // The youngest are forgotten last.

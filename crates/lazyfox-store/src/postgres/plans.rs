@@ -1,5 +1,6 @@
-//! Plans are made once for each connection, whatever the tables look like at that moment. Each statement must
-//! find its rows by the indexes that are meant for it: made while the tables are new, empty, or full.
+//! Plans are made once for each connection, whatever the tables look like at that moment. Each statement
+//! must find its rows by the indexes that are meant for it: made while the tables are new, empty, or
+//! full.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -143,9 +144,9 @@ const PULSE: &[&str] = &[
 const FILL: &str = "
 INSERT INTO lazyfox.queues VALUES ('e'), ('f');
 INSERT INTO lazyfox.jobs (endpoint, id, status, low_priority, created_at, queued_at, expires_at,
-    expiry_is_hard, awaited, retries, worker, started_at, lease_until, ended_at, forget_at, deadline,
-    has_secrets, ttl, ttl_given, retries_max, retention, retention_sync, ttl_expiry_forgets,
-    webhook_on_cancel, poison_after)
+    expiry_is_hard, awaited, retries, worker, started_at, lease_until, ended_at, forget_at,
+    deadline, has_secrets, ttl, ttl_given, retries_max, retention, retention_sync,
+    ttl_expiry_forgets, webhook_on_cancel, poison_after)
 SELECT 'e', md5(n::text)::uuid, status, false, n, n, n, false, false, 0,
     CASE status WHEN 'IN_QUEUE' THEN NULL ELSE 'w' || n % 100 END,
     CASE status WHEN 'IN_QUEUE' THEN NULL ELSE n END,

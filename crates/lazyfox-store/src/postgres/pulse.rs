@@ -1,5 +1,6 @@
 //! The slow look that finds what nobody told: once a second one small statement, as long as a server
-//! listens to others, with what the server has to say about itself. What it finds also spares the passes of an idle server their questions.
+//! listens to others, with what the server has to say about itself. What it finds also spares the passes
+//! of an idle server their questions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +29,8 @@ type Fallible<T> = std::result::Result<T, Failure>;
 pub struct Looks {
     /// Time between two: the longest that a lost message is missed.
     pub every: Duration,
-    /// A job's place in the queue is given when it is written, and seen when that is committed: where looks
-    /// begin follows so much later.
+    /// A job's place in the queue is given when it is written, and seen when that is committed: where
+    /// looks begin follows so much later.
     pub lag: Duration,
     /// Shortest time between two surveys; more when they take long, unless it is zero.
     pub surveys: Duration,
@@ -49,8 +50,8 @@ impl Default for Looks {
 const FRESH: Duration = Duration::from_millis(1_500);
 /// A look sees what is due within this time; what comes later is not known to be.
 const AHEAD_MS: u64 = 10_000;
-/// Another server's clock, or a commit that took its time, may give something a time that has passed already,
-/// but not by more than this.
+/// Another server's clock, or a commit that took its time, may give something a time that has passed
+/// already, but not by more than this.
 const LATE_MS: u64 = 5_000;
 /// Time between two looks at all times.
 const ALL_EVERY: Duration = Duration::from_secs(60);
@@ -67,8 +68,8 @@ struct State {
     known: Next,
     /// What this server committed since the look under way began: it may not be in what that finds.
     meanwhile: Next,
-    /// Nothing has an earlier time, as far as is known. Dead entries of what is over are not walked over again
-    /// and again.
+    /// Nothing has an earlier time, as far as is known. Dead entries of what is over are not walked over
+    /// again and again.
     floors: Times,
     all_at: Option<Instant>,
 }
@@ -337,8 +338,8 @@ impl Asked<'_> {
     }
 }
 
-/// A table that was vacuumed while it was empty is planned for as empty until the next vacuum, a minute later
-/// or more: its statements would read all of it. With statistics, all connections plan anew.
+/// A table that was vacuumed while it was empty is planned for as empty until the next vacuum, a minute
+/// later or more: its statements would read all of it. With statistics, all connections plan anew.
 async fn analyze(client: &Client, grown: &[&str]) {
     for table in grown {
         // An account that may not do so has to wait for the database's own vacuum.

@@ -9,6 +9,7 @@ use lazyfox_core::id::{EndpointId, JobId};
 use lazyfox_core::job::Counter;
 use lazyfox_core::scale::Demand;
 use tokio::sync::oneshot;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::connect::{self, Failure, failed};
@@ -241,9 +242,13 @@ pub(super) async fn survey(
         asked.push(Asked::query(statement, params));
     }
     let answers = pipeline::run(&client, asked).await?;
-    let [demands, holders, counts] = answers.as_slice() else {
-        return Ok(Vec::new());
-    };
+    match answers.as_slice() {
+        [demands, holders, counts] => Ok(surveys_of(demands, holders, counts)?),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn surveys_of(demands: &[Row], holders: &[Row], counts: &[Row]) -> Result<Vec<Survey>> {
     let mut surveys = BTreeMap::new();
     for row in demands {
         let endpoint = endpoint_of(column(row, 0)?)?;

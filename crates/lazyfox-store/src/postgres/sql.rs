@@ -1,8 +1,8 @@
 //! The statements. The first parameter of each is the endpoint, unless it says for which it is.
 //!
-//! Rows that are joined to arrays get the endpoint from there, behind `OFFSET 0`: the database then begins
-//! with the arrays and looks each row up by its key, whatever it thinks of the size of the tables. Arrays are
-//! sorted where rows are locked, so that groups wait for each other in one order.
+//! Rows that are joined to arrays get the endpoint from there, behind `OFFSET 0`: the database then
+//! begins with the arrays and looks each row up by its key, whatever it thinks of the size of the tables.
+//! Arrays are sorted where rows are locked, so that groups wait for each other in one order.
 //!
 //! What goes by an order and not by a key says `COLLATE "POSIX"`: the schema tells why.
 
@@ -134,7 +134,8 @@ pub(super) const INSERT_QUEUE: &str =
 
 /// What changes in a job's life first, in the order of [`UPDATE_JOBS`]. Gives the first place.
 pub(super) const INSERT_JOBS: &str = "
-     WITH new AS (INSERT INTO lazyfox.jobs (endpoint, id, status, queued_at, expires_at, expiry_is_hard, awaited,
+     WITH new AS (INSERT INTO lazyfox.jobs (endpoint, id, status, queued_at, expires_at,
+         expiry_is_hard, awaited,
          retries, barred, deaths, worker, started_at, lease_until, begun, ended_at, error,
          forget_at, deadline, has_secrets, has_output, low_priority, created_at,
          execution_timeout, ttl, ttl_given, retries_max, retention, retention_sync,
@@ -243,8 +244,8 @@ pub(super) const FORGETTABLE: &str = "
          ORDER BY j.forget_at, j.seq LIMIT $2) AS d
      ORDER BY d.forget_at, d.seq LIMIT $2";
 
-/// Of all endpoints: what waits and runs. Of those in $1 nothing waits before $2, and nothing that runs has its
-/// deadline before $3.
+/// Of all endpoints: what waits and runs. Of those in $1 nothing waits before $2, and nothing that runs
+/// has its deadline before $3.
 pub(super) const DEMAND: &str = "
      SELECT q.endpoint, w.queued, w.queued_low,
             (SELECT count(*) FROM lazyfox.jobs j
@@ -276,8 +277,8 @@ pub(super) const HOLDERS: &str = "
          GROUP BY j.worker ORDER BY j.worker) AS h
      ORDER BY q.endpoint, h.worker";
 
-/// Of all endpoints. A row that was committed late is older than where rows begin, but by less than a transaction
-/// can last.
+/// Of all endpoints. A row that was committed late is older than where rows begin, but by less than a
+/// transaction can last.
 pub(super) const COUNTS: &str = "
      SELECT q.endpoint, sum(c.completed)::int8, sum(c.failed)::int8, sum(c.cancelled)::int8,
             sum(c.timed_out)::int8, sum(c.retried)::int8

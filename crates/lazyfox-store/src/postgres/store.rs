@@ -8,7 +8,6 @@ use lazyfox_core::traffic::Traffic;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::PostgresStore;
@@ -24,12 +23,10 @@ use crate::{
     Submitted, Survey, Watched, WebhookSecret,
 };
 
-/// How long a worker's result is held while the database is away: the worker waits for an answer longer than
-/// that, and has no second chance after a few that say no.
+/// How long a worker's result is held while the database is away: the worker waits for an answer longer
+/// than that, and has no second chance after a few that say no.
 const RESULT_HELD: Duration = Duration::from_secs(60);
-/// A worker that polls at one server may take a job from another at the same moment, whose clock may differ. A poll
-/// that knows nothing of such a job takes nothing from it; what keeps a job or ends it looks further back.
-const POLL_LATE_MS: i64 = 500;
+/// What keeps a job or ends it looks further back than a poll.
 const HELD_LATE_MS: u64 = 60_000;
 /// Pause before it is tried again.
 const RESULT_PAUSE: Duration = Duration::from_millis(200);
@@ -57,31 +54,7 @@ impl Store for PostgresStore {
     }
 
     fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
-        self.polls(&ask.worker, &ask.endpoint);
-        let mut needs = Needs {
-            heads: ask.most(),
-            ..Needs::default()
-        };
-        let disowns = ask.disowns_before.is_some();
-        if disowns {
-            let since = self.holds_since(&ask.worker, 0);
-            needs.held.insert(ask.worker.clone(), since);
-            needs.held_on.insert(ask.endpoint.clone());
-        }
-        let (endpoint, worker) = (ask.endpoint.clone(), ask.worker.clone());
-        let leased = self.groups.call(&endpoint, Plan::of(needs), move |engine| {
-            let leased = engine.lease(&ask, now)?;
-            Ok((leased, engine.rows.held_since(&ask.worker)))
-        });
-        Box::pin(async move {
-            let (leased, since) = leased.await?;
-            if disowns {
-                let none = now.as_ms().saturating_sub(POLL_LATE_MS);
-                let since = since.map_or(none, |since| since.as_ms().min(none));
-                self.found_held(&worker, Timestamp::from_ms(since));
-            }
-            Ok(leased)
-        })
+        self.hand_out(ask, now)
     }
 
     fn apply(
@@ -453,17 +426,10 @@ impl Store for PostgresStore {
 
     fn charge(&self, bid: Bid) -> Answer<'_, Charges> {
         Box::pin(async move {
-            if let Some(patience) = self.until_look().filter(|_| !bid.at_once) {
-                let (reply, answer) = oneshot::channel();
-                *self.word() = Some((bid.clone(), reply));
-                if let Ok(Ok(shared)) = tokio::time::timeout(patience, answer).await {
-                    return shared.map(Charges::Shared).map_err(Failure::into_error);
-                }
-                *self.word() = None;
-            }
-            let (pool, server, spans) = (self.pool.clone(), self.server.clone(), self.spans);
-            let said = self.say(async move { charges::charge(&pool, &server, spans, &bid).await });
-            let shared = said.await.map_err(Failure::into_error)?;
+            let shared = self
+                .say_that_it_is_there(bid)
+                .await
+                .map_err(Failure::into_error)?;
             Ok(Charges::Shared(shared))
         })
     }

@@ -167,8 +167,8 @@ fn messages(server: &str, news: &News, heads: &BTreeMap<EndpointId, Seq>) -> Vec
     messages
 }
 
-/// What a message says, unless it is one's own; where jobs wait is told to the floors. What is not understood, of a
-/// later release perhaps, may be anything.
+/// What a message says, unless it is one's own; where jobs wait is told to the floors. What is not
+/// understood, of a later release perhaps, may be anything.
 fn read(server: &str, message: &str, floors: &Floors) -> Option<News> {
     let mut lines = message.split('\n');
     if lines.next() == Some(server) {

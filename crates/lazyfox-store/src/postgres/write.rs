@@ -28,8 +28,8 @@ macro_rules! params {
     ($($param:expr),+ $(,)?) => { vec![$(Box::new($param) as Box<dyn ToSql + Sync + Send>),+] };
 }
 
-/// Writes and commits, and gives the first place that new jobs got on each endpoint. `begins` says that there is
-/// no transaction yet.
+/// Writes and commits, and gives the first place that new jobs got on each endpoint. `begins` says that
+/// there is no transaction yet.
 pub(super) async fn commit(
     client: &Client,
     endpoint: &EndpointId,

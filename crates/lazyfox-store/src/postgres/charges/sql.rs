@@ -1,4 +1,5 @@
-//! The other statements behind charges. Times are the database's, which is the only clock that all servers have.
+//! The other statements behind charges. Times are the database's, which is the only clock that all
+//! servers have.
 
 /// Workers of other servers than $1 on the endpoints $2.
 pub(super) const WORKERS: &str = "

@@ -4,8 +4,8 @@ use lazyfox_core::time::Timestamp;
 
 /// The shortest time that a partition is of.
 const WIDTH_MIN_MS: i64 = 120_000;
-/// A partition is of this part of the time since the oldest one ended, which is how long jobs are kept: so
-/// many there are then, and one that is written to, and one ahead.
+/// A partition is of this part of the time since the oldest one ended, which is how long jobs are kept:
+/// so many there are then, and one that is written to, and one ahead.
 const PARTS: i64 = 5;
 /// With so many partitions, each further one is four times as long. Every statement locks all of them.
 const MANY: usize = 7;

@@ -1,9 +1,9 @@
-//! The look once a second, and what a server says about itself: two statements that are one where both are due,
-//! because an idle server has one question a second.
+//! The look once a second, and what a server says about itself: two statements that are one where both
+//! are due, because an idle server has one question a second.
 
-/// What is watched and has happened: jobs that ended or stream (by their number), queues that have a job (from a
-/// place on), and the next place to be given; the next things to do on all endpoints, from some time each until
-/// another; and tables that have grown since the planner heard that they were empty.
+/// What is watched and has happened: jobs that ended or stream (by their number), queues that have a job
+/// (from a place on), and the next place to be given; the next things to do on all endpoints, from some
+/// time each until another; and tables that have grown since the planner heard that they were empty.
 macro_rules! pulse {
     ($on:literal, $ids:literal, $queues:literal, $from:literal, $deadline:literal,
      $forget:literal, $until:literal) => {
@@ -51,13 +51,13 @@ macro_rules! pulse {
     };
 }
 
-/// $1 server, $2 endpoints, $3 whom it succeeds or NULL, $4 length of a charge, $5 how long something is free
-/// before it is anybody's, $6 machine, $7 URL, $8 version, $9 how long workers may go on without their
-/// server.
+/// $1 server, $2 endpoints, $3 whom it succeeds or NULL, $4 length of a charge, $5 how long something is
+/// free before it is anybody's, $6 machine, $7 URL, $8 version, $9 how long workers may go on without
+/// their server.
 ///
-/// `steady`: a server that was silent past its time takes nothing with its first word. After a failure of the
-/// database everybody was, and each gets back what it had. `share`: how much it may take that is not yet
-/// anybody's. What others have in hand at this moment is passed over (SKIP LOCKED), nobody waits.
+/// `steady`: a server that was silent past its time takes nothing with its first word. After a failure of
+/// the database everybody was, and each gets back what it had. `share`: how much it may take that is not
+/// yet anybody's. What others have in hand at this moment is passed over (SKIP LOCKED), nobody waits.
 macro_rules! beat {
     () => {
         "WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000)::int8 AS at),
