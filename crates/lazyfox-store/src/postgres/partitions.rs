@@ -29,8 +29,9 @@ use crate::engine::Result;
 const TABLES: [&str; 4] = ["jobs", "inputs", "outputs", "chunks"];
 /// Who changes partitions holds this lock of the database; the number has no meaning.
 const LOCK: i64 = 0x6c61_7a79_666f_7802;
-/// Time between two looks where there is something to do.
+/// Time between two looks where there is something to do, while jobs come and else.
 const EVERY_MS: u64 = 10_000;
+const IDLE_MS: u64 = 60_000;
 /// Time between two looks where there is nothing to do, or it cannot be done.
 const SELDOM_MS: u64 = 600_000;
 /// To look for what can go takes no more than this part of the time.
@@ -70,7 +71,7 @@ struct State {
 struct Seen {
     at: Timestamp,
     spans: Vec<Span>,
-    /// When to look again if there is something to do.
+    /// When to look again at the earliest.
     again_at: Timestamp,
 }
 
@@ -111,9 +112,10 @@ impl Partitions {
         };
         let something =
             || make(&seen.spans, now, is_busy).is_some() || !past(&seen.spans, now).is_empty();
+        let pause = if is_busy { EVERY_MS } else { IDLE_MS };
         let due = now < seen.at
             || now >= seen.at.plus_ms(SELDOM_MS)
-            || (now >= seen.again_at && something());
+            || (now >= seen.again_at.max(seen.at.plus_ms(pause)) && something());
         due.then_some(is_busy)
     }
 
@@ -130,8 +132,8 @@ impl Partitions {
         let mut state = self.state();
         let known = || state.seen.as_ref().map(|seen| seen.spans.clone());
         let (spans, pause, outcome) = match kept {
-            Ok(spans) => (spans, EVERY_MS, Ok(())),
-            Err(failure) if is_passing(&failure) => (known().unwrap_or_default(), EVERY_MS, Ok(())),
+            Ok(spans) => (spans, 0, Ok(())),
+            Err(failure) if is_passing(&failure) => (known().unwrap_or_default(), 0, Ok(())),
             Err(failure) => {
                 let error = failure.into_error();
                 (known().unwrap_or_default(), SELDOM_MS, Err(error))
@@ -241,14 +243,16 @@ async fn look(client: &impl deadpool_postgres::GenericClient) -> Fallible<Found>
 
 /// A partition of the past, if so little is left in it that it can go: much less than there was, or its
 /// jobs would be written a second time for nothing. Nobody waits for this, and nothing is locked.
-async fn ripe_of(client: &Client, span: Span) -> Fallible<Option<Ripe>> {
+async fn ripe_of(client: &mut Client, span: Span) -> Fallible<Option<Ripe>> {
+    let transaction = client.transaction().await.map_err(failed)?;
+    batch(&transaction, &within(READ_MS)).await?;
     let table = span.of("jobs");
     // The youngest are forgotten last.
     let left = format!(
         "SELECT endpoint, id FROM lazyfox.{table} ORDER BY endpoint DESC, id DESC LIMIT $1"
     );
     let most = i64::try_from(FEW + 1).unwrap_or(i64::MAX);
-    let rows = match client.query(&left, &[&most]).await {
+    let rows = match transaction.query(&left, &[&most]).await {
         Ok(rows) => rows,
         // Another server was here.
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(None),
@@ -258,7 +262,7 @@ async fn ripe_of(client: &Client, span: Span) -> Fallible<Option<Ripe>> {
         "SELECT pg_catalog.pg_relation_size(pg_catalog.to_regclass('lazyfox.{table}')) \
          / pg_catalog.current_setting('block_size')::int8"
     );
-    let row = client.query_one(&pages, &[]).await.map_err(failed)?;
+    let row = transaction.query_one(&pages, &[]).await.map_err(failed)?;
     let pages: Option<i64> = column(&row, 0)?;
     let pages = pages.map_or(0, |pages| usize::try_from(pages).unwrap_or(usize::MAX));
     if rows.len() > FEW.min(pages) {
@@ -273,12 +277,12 @@ async fn ripe_of(client: &Client, span: Span) -> Fallible<Option<Ripe>> {
         ripe.endpoints.push(column(row, 0)?);
         ripe.ids.push(column(row, 1)?);
     }
-    let is_small = ripe.ids.is_empty() || bytes_of(client, &ripe).await? <= FEW_BYTES;
+    let is_small = ripe.ids.is_empty() || bytes_of(&transaction, &ripe).await? <= FEW_BYTES;
     Ok(is_small.then_some(ripe))
 }
 
 /// The size of payloads that would be moved.
-async fn bytes_of(client: &Client, ripe: &Ripe) -> Fallible<i64> {
+async fn bytes_of(transaction: &Transaction<'_>, ripe: &Ripe) -> Fallible<i64> {
     let mut sums = Vec::new();
     for table in &TABLES[1..] {
         sums.push(format!(
@@ -293,7 +297,7 @@ async fn bytes_of(client: &Client, ripe: &Ripe) -> Fallible<i64> {
         sums.join(" UNION ALL ")
     );
     let keys: [&(dyn ToSql + Sync); 2] = [&ripe.endpoints, &ripe.ids];
-    match client.query_one(&sql, &keys).await {
+    match transaction.query_one(&sql, &keys).await {
         Ok(row) => Ok(column(&row, 0)?),
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(i64::MAX),
         Err(error) => Err(failed(error)),
