@@ -444,6 +444,8 @@ pub enum Access {
 pub enum StoreError {
     /// Not now (disk full, I/O error, shutting down): nothing of the operation happened.
     Unavailable(String),
+    /// Not now either, and whether the operation happened is not known: its commit was on its way.
+    Unknown(String),
     /// What is kept cannot be read.
     Corrupt(String),
     /// The store cannot be opened; the text says what to do.
@@ -454,6 +456,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable(why) => write!(f, "the store is unavailable: {why}"),
+            Self::Unknown(why) => write!(f, "the store gave no answer: {why}"),
             Self::Corrupt(what) => write!(f, "the store is damaged: {what}"),
             Self::Open(what) => f.write_str(what),
         }

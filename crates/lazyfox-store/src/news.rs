@@ -9,6 +9,8 @@ pub struct Watched {
     pub jobs: Vec<(EndpointId, JobId)>,
     /// These endpoints to have a job that waits.
     pub queues: Vec<EndpointId>,
+    /// Whether anybody waits for any of it at this moment.
+    pub someone: bool,
 }
 
 /// What others did, as far as it matters to those who wait. More may be named than happened, and a server

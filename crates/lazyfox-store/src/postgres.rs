@@ -9,6 +9,7 @@ mod connect;
 mod deliveries;
 mod floors;
 mod group;
+mod hosts;
 mod lanes;
 mod load;
 mod moving;

@@ -45,6 +45,8 @@ pub struct Config {
     pub store: StoreKind,
     /// Where the database is, for [`StoreKind::Postgres`].
     pub database: Option<Database>,
+    /// What holds for it where its URL comes from elsewhere.
+    pub database_otherwise: Database,
     /// The file with the server's key; `None` is in the data directory.
     pub key_file: Option<PathBuf>,
     /// Who may ask.
@@ -225,10 +227,7 @@ impl Config {
     /// Keeps everything in the database of this URL.
     pub fn use_database(&mut self, url: &str) {
         self.store = StoreKind::Postgres;
-        self.database = Some(match self.database.take() {
-            Some(database) => database.moved(url),
-            None => Database::at(url),
-        });
+        self.database = Some(self.database_otherwise.clone().moved(url));
     }
 
     /// Where the server's key is.
@@ -346,7 +345,8 @@ impl ServerTable {
             listen: need("listen", self.listen)?,
             data: base.join(need("data", self.data)?),
             store: need("store", self.store)?,
-            database,
+            database: Some(database.clone()).filter(Database::is_named),
+            database_otherwise: database,
             key_file: self
                 .key_file
                 .filter(|path| !path.as_os_str().is_empty())

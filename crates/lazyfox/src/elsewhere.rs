@@ -31,12 +31,15 @@ pub async fn listen(app: &App) {
 
 fn watched(app: &App) -> Watched {
     let mut queues = app.wakes.queues();
+    let jobs = app.wakes.watched();
+    let someone = !queues.is_empty() || !jobs.is_empty();
     queues.extend(app.endpoints.all().keys().cloned());
     queues.sort();
     queues.dedup();
     Watched {
-        jobs: app.wakes.watched(),
+        jobs,
         queues,
+        someone,
     }
 }
 

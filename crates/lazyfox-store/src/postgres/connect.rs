@@ -9,15 +9,20 @@ use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use tokio_postgres::Row;
+use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::hosts::{Hosts, OneOf};
 use crate::StoreError;
 
 /// How long a caller waits for a free connection, and a connection for the database.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// How long one of several hosts may take until a session is there: TCP, TLS and login. One that accepts
+/// connections and says nothing, or none of whose packets arrive, must not keep anybody from the next.
+pub(super) const HOST: Duration = Duration::from_secs(2);
 /// A statement that takes longer is ended by the database: its locks are in everybody's way.
 const STATEMENT_MS: u32 = 15_000;
 /// A transaction whose server fell silent is ended by the database after so long.
@@ -34,6 +39,8 @@ pub(super) enum Failure {
     NoConnection(String),
     /// An operation failed for a reason of its own.
     Operation(StoreError),
+    /// A commit was sent, and no answer to it came; nor did a later try get one.
+    Unknown(String),
 }
 
 /// What to do about a failure.
@@ -67,7 +74,16 @@ impl Failure {
                 None => Remedy::Reconnect,
             },
             Self::NoConnection(_) => Remedy::Reconnect,
-            Self::Operation(_) => Remedy::GiveUp,
+            Self::Operation(_) | Self::Unknown(_) => Remedy::GiveUp,
+        }
+    }
+
+    /// The same where a commit may have happened.
+    pub(super) fn into_unknown(self) -> Self {
+        match self {
+            Self::Database(error) => Self::Unknown(explained(&error)),
+            Self::NoConnection(why) => Self::Unknown(why),
+            Self::Operation(_) | Self::Unknown(_) => self,
         }
     }
 
@@ -76,7 +92,7 @@ impl Failure {
     pub(super) fn is_one_operations(&self) -> bool {
         match self {
             Self::Operation(_) => true,
-            Self::NoConnection(_) => false,
+            Self::NoConnection(_) | Self::Unknown(_) => false,
             // Data that the tables refuse.
             Self::Database(error) => error
                 .code()
@@ -90,6 +106,7 @@ impl Failure {
         match self {
             Self::Operation(error) => error,
             Self::NoConnection(why) => StoreError::Unavailable(why),
+            Self::Unknown(why) => StoreError::Unknown(why),
             Self::Database(error) => StoreError::Unavailable(explained(&error)),
         }
     }
@@ -145,7 +162,7 @@ pub(super) type Connection = tokio_postgres::Connection<tokio_postgres::Socket, 
 pub struct Access {
     /// What was asked for, with the password.
     config: tokio_postgres::Config,
-    tls: MakeRustlsConnect,
+    hosts: Arc<Hosts>,
     /// How many connections.
     connections: usize,
 }
@@ -202,8 +219,8 @@ impl Access {
             .tcp_user_timeout(ANSWER);
         let tls = MakeRustlsConnect::new(tls_config(trust)?);
         Ok(Self {
+            hosts: Arc::new(Hosts::new(&config, tls)),
             config,
-            tls,
             connections,
         })
     }
@@ -211,10 +228,13 @@ impl Access {
     /// Where that is, for messages.
     #[must_use]
     pub fn place(&self) -> String {
-        let hosts = self.config.get_hosts().iter().map(|host| match host {
-            tokio_postgres::config::Host::Tcp(name) => name.clone(),
+        let ports = self.config.get_ports();
+        let hosts = self.config.get_hosts().iter().enumerate();
+        let hosts = hosts.map(|(at, host)| match (host, ports.get(at).or(ports.first())) {
+            (Host::Tcp(name), Some(port)) => format!("{name}:{port}"),
+            (Host::Tcp(name), None) => name.clone(),
             #[cfg(unix)]
-            tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+            (Host::Unix(path), _) => path.display().to_string(),
         });
         let hosts: Vec<String> = hosts.collect();
         let database = self.config.get_dbname().unwrap_or("its default database");
@@ -223,19 +243,26 @@ impl Access {
 
     /// A connection of its own, beside the pool.
     pub(super) async fn connect(&self) -> Result<(tokio_postgres::Client, Connection), Failure> {
-        self.config.connect(self.tls.clone()).await.map_err(failed)
+        let connected =
+            tokio::time::timeout(self.hosts.patience(), self.hosts.first_that_answers());
+        match connected.await {
+            Ok(connected) => connected.map_err(failed),
+            Err(_) => Err(Failure::NoConnection("no host answers".to_owned())),
+        }
     }
 
     pub(super) fn pool(&self) -> Result<Pool, StoreError> {
         let manager = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), manager);
+        let patience = self.hosts.patience();
+        let hosts = OneOf(Arc::clone(&self.hosts));
+        let manager = Manager::from_connect(self.config.clone(), hosts, manager);
         Pool::builder(manager)
             .max_size(self.connections)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(CONNECT))
-            .create_timeout(Some(CONNECT))
+            .create_timeout(Some(patience))
             .recycle_timeout(Some(CONNECT))
             .post_create(Hook::async_fn(|client, _| {
                 Box::pin(async move {

@@ -4,6 +4,7 @@
 //! own, the others are run again without it.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -181,11 +182,16 @@ impl Groups {
     async fn commit(&self, endpoint: &EndpointId, group: &mut [Call]) -> Result<(), Failure> {
         let until = Instant::now() + connect::PATIENCE;
         let (mut clashes, mut may_have_happened) = (0, false);
+        // Whether a commit was sent to which no answer came.
+        let mut open = false;
         loop {
-            let failure = match self.attempt(endpoint, group, may_have_happened).await {
+            let sent = AtomicBool::new(false);
+            let attempt = self.attempt(endpoint, group, &sent, may_have_happened);
+            let failure = match attempt.await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
+            open |= sent.into_inner() && failure.remedy() == Remedy::Reconnect;
             match failure.remedy() {
                 Remedy::Again if clashes < CLASHES_MAX => {
                     clashes += 1;
@@ -194,6 +200,9 @@ impl Groups {
                 Remedy::Reconnect if Instant::now() < until => {
                     may_have_happened = true;
                     tokio::time::sleep(connect::PAUSE).await;
+                }
+                Remedy::Again | Remedy::Reconnect | Remedy::GiveUp if open => {
+                    return Err(failure.into_unknown());
                 }
                 Remedy::Again | Remedy::Reconnect | Remedy::GiveUp => return Err(failure),
             }
@@ -204,11 +213,13 @@ impl Groups {
         &self,
         endpoint: &EndpointId,
         group: &mut [Call],
+        sent: &AtomicBool,
         may_have_happened: bool,
     ) -> Result<(), Failure> {
         let client = connect::client(&self.pool).await?;
         let search = self.floors.begin(endpoint);
-        let attempt = self.transaction(&client, endpoint, group, &search, may_have_happened);
+        let attempt =
+            self.transaction(&client, endpoint, group, (&search, sent), may_have_happened);
         let outcome = tokio::time::timeout(connect::ANSWER, attempt).await;
         if !matches!(outcome, Ok(Ok(()))) {
             self.floors.undone(endpoint, &search);
@@ -235,7 +246,7 @@ impl Groups {
         client: &Client,
         endpoint: &EndpointId,
         group: &mut [Call],
-        search: &Search,
+        (search, sent): (&Search, &AtomicBool),
         may_have_happened: bool,
     ) -> Result<(), Failure> {
         let mut needs = Needs::default();
@@ -268,6 +279,7 @@ impl Groups {
             set = load::load(client, endpoint, &needs, search.from, false).await?;
         };
         let new_queue = submits && !self.queues().contains(endpoint);
+        sent.store(true, Ordering::Relaxed);
         let mut heads = write::commit(client, endpoint, &set, !reads, new_queue).await?;
         heads.extend(set.returned());
         for (on, seq) in &heads {

@@ -164,7 +164,7 @@ fn is_passing(failure: &Failure) -> bool {
             .contains(code)
         }),
         Failure::NoConnection(_) => true,
-        Failure::Operation(_) => false,
+        Failure::Operation(_) | Failure::Unknown(_) => false,
     }
 }
 

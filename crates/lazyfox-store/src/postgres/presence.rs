@@ -94,7 +94,7 @@ impl PostgresStore {
             .looked_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let next = looked_at? + self.looks.every;
+        let next = looked_at? + self.looks.idle;
         let now = Instant::now();
         (now < next + LOOK_LATE).then(|| next.saturating_duration_since(now) + LOOK_LATE)
     }

@@ -29,6 +29,8 @@ type Fallible<T> = std::result::Result<T, Failure>;
 pub struct Looks {
     /// Time between two: the longest that a lost message is missed.
     pub every: Duration,
+    /// The same while nobody waits for anything.
+    pub idle: Duration,
     /// A job's place in the queue is given when it is written, and seen when that is committed: where
     /// looks begin follows so much later.
     pub lag: Duration,
@@ -40,6 +42,7 @@ impl Default for Looks {
     fn default() -> Self {
         Self {
             every: Duration::from_millis(1_000),
+            idle: Duration::from_millis(1_250),
             lag: Duration::from_millis(2_000),
             surveys: Duration::from_millis(50),
         }

@@ -139,7 +139,9 @@ pub(super) fn refusal(format: Format, place: &str) -> Option<StoreError> {
 
 pub(super) fn explain(place: &str, failure: Failure) -> StoreError {
     match failure.into_error() {
-        StoreError::Unavailable(why) | StoreError::Corrupt(why) => open_error(place, &why),
+        StoreError::Unavailable(why) | StoreError::Unknown(why) | StoreError::Corrupt(why) => {
+            open_error(place, &why)
+        }
         error @ StoreError::Open(_) => error,
     }
 }

@@ -97,7 +97,9 @@ impl Store for PostgresStore {
                     engine.apply(&endpoint, job, event.clone(), output.as_ref(), now)
                 });
                 match applied.await {
-                    Err(StoreError::Unavailable(_)) if is_result && Instant::now() < until => {
+                    Err(StoreError::Unavailable(_) | StoreError::Unknown(_))
+                        if is_result && Instant::now() < until =>
+                    {
                         tokio::time::sleep(RESULT_PAUSE).await;
                     }
                     applied => return applied,
@@ -409,10 +411,18 @@ impl Store for PostgresStore {
                 .looked_at
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let look_at = looked_at.map_or_else(Instant::now, |at| at + self.looks.every);
+            let due = async {
+                let Some(at) = looked_at else {
+                    return;
+                };
+                tokio::time::sleep_until(at + self.looks.every).await;
+                if !watched().someone {
+                    tokio::time::sleep_until(at + self.looks.idle).await;
+                }
+            };
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(look_at) => {}
+                () = due => {}
                 (news, _) = self.wire.heard.next() => return Ok(news),
             }
             let news = self.look(watched(), now()).await;

@@ -204,7 +204,9 @@ const OTHERWISE: &str = "see docs/operating.md, section \"When the store does no
 pub(super) fn explain_start(path: &Path, e: StoreError) -> StoreError {
     match e {
         StoreError::Corrupt(what) => open_error(path, &format!("{what}; {DAMAGED}")),
-        StoreError::Unavailable(why) => open_error(path, &format!("{why}; {OTHERWISE}")),
+        StoreError::Unavailable(why) | StoreError::Unknown(why) => {
+            open_error(path, &format!("{why}; {OTHERWISE}"))
+        }
         StoreError::Open(_) => e,
     }
 }

@@ -1,4 +1,5 @@
 //! What only several servers can show, on one PostgreSQL.
 
 mod charges;
+mod connections;
 mod partitions;

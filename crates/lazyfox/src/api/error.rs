@@ -217,6 +217,16 @@ impl From<StoreError> for ApiError {
                     format!("{e}; nothing was changed, try again"),
                 )
             }
+            StoreError::Unknown(why) => {
+                tracing::error!(error = %why, "the store did not say whether something happened");
+                Self::new(
+                    Code::StoreUnavailable,
+                    format!(
+                        "{e}; it may have happened: look, or try again with the same \
+                         Idempotency-Key"
+                    ),
+                )
+            }
             StoreError::Corrupt(_) | StoreError::Open(_) => {
                 tracing::error!(
                     error = %e,

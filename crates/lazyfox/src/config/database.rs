@@ -31,25 +31,29 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// What a configuration says of it, if it names one; relative paths are relative to `base`.
+    /// What a configuration says of it; relative paths are relative to `base`. Its URL may come from elsewhere.
     pub(super) fn configured(
         base: &Path,
         url: Option<String>,
         password_file: Option<PathBuf>,
         ca_file: Option<PathBuf>,
         connections: usize,
-    ) -> Option<Self> {
+    ) -> Self {
         let file = |path: Option<PathBuf>| {
             let path = path.filter(|path| !path.as_os_str().is_empty());
             path.map(|path| base.join(path))
         };
-        let url = url.filter(|url| !url.is_empty())?;
-        Some(Self {
-            url,
+        Self {
+            url: url.unwrap_or_default(),
             password_file: file(password_file),
             ca_file: file(ca_file),
             connections,
-        })
+        }
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_named(&self) -> bool {
+        !self.url.is_empty()
     }
 
     /// A database with nothing but its URL.

@@ -210,3 +210,15 @@ fn a_file_without_a_directory_is_in_this_one() {
     assert_eq!(directory("etc/lazyfox.toml"), Path::new("etc"));
     assert_eq!(directory("/lazyfox.toml"), Path::new("/"));
 }
+
+#[test]
+fn a_database_url_from_elsewhere_leaves_the_other_settings_as_they_are() {
+    let text = "[server]\ndatabase_ca_file = \"ca.pem\"\ndatabase_connections = 7";
+    let mut config = Config::parse(text, Path::new("/base")).unwrap();
+    assert_eq!(config.database, None);
+    config.use_database("postgres://a/b");
+    let whole = format!("{text}\ndatabase_url = \"postgres://a/b\"");
+    let same = Config::parse(&whole, Path::new("/base")).unwrap();
+    assert_eq!(config.database, same.database);
+    assert!(config.database.is_some());
+}

@@ -74,6 +74,7 @@ impl Durable {
             Self::PostgresThatLooks(url) => {
                 let looks = Looks {
                     every: Duration::ZERO,
+                    idle: Duration::ZERO,
                     lag: Duration::ZERO,
                     surveys: Duration::ZERO,
                 };
