@@ -31,7 +31,8 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// What a configuration says of it; relative paths are relative to `base`. Its URL may come from elsewhere.
+    /// What a configuration says of it; relative paths are relative to `base`. Its URL may come from
+    /// elsewhere.
     pub(super) fn configured(
         base: &Path,
         url: Option<String>,
