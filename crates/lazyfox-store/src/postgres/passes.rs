@@ -4,10 +4,10 @@ use lazyfox_core::id::{EndpointId, JobId};
 use lazyfox_core::job::Event;
 use lazyfox_core::time::Timestamp;
 use std::collections::BTreeMap;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
-use super::connect::failed;
 use super::group::Plan;
 use super::load::Needs;
 use super::row::{Id, column, endpoint_of, time, unsigned};
@@ -20,6 +20,17 @@ use crate::engine::Result;
 const LOOKED_MAX: usize = 1_000;
 
 impl PostgresStore {
+    /// A question outside of groups, tried again like them.
+    async fn ask(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        connect::answer(|| {
+            Box::pin(async {
+                let client = connect::client(&self.pool).await?;
+                connect::rows(&client, sql, params).await
+            })
+        })
+        .await
+    }
+
     async fn rows<T>(
         &self,
         sql: &str,
@@ -29,13 +40,7 @@ impl PostgresStore {
         of: impl Fn(&tokio_postgres::Row) -> Result<T>,
     ) -> Result<Vec<T>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = connect::answer(|| {
-            Box::pin(async {
-                let client = connect::client(&self.pool).await?;
-                connect::rows(&client, sql, &[&now.as_ms(), &limit, &from]).await
-            })
-        })
-        .await?;
+        let rows = self.ask(sql, &[&now.as_ms(), &limit, &from]).await?;
         rows.iter().map(of).collect()
     }
 
@@ -79,49 +84,21 @@ impl PostgresStore {
     }
 
     async fn next_deadline(&self) -> Result<Timestamp> {
-        let next = connect::answer(|| {
-            Box::pin(async {
-                let client = connect::client(&self.pool).await?;
-                let statement = client
-                    .prepare_cached(sql::NEXT_DEADLINE)
-                    .await
-                    .map_err(failed)?;
-                let from = self.knowledge.floors().deadline;
-                let params: &[&(dyn ToSql + Sync)] = &[&from, &i64::MAX];
-                let row = client.query_one(&statement, params).await.map_err(failed)?;
-                Ok(column::<Option<i64>>(&row, 0)?)
-            })
-        })
-        .await?;
-        Ok(next.map_or(Timestamp::NEVER, time))
+        let from = self.knowledge.floors().deadline;
+        let rows = self.ask(sql::NEXT_DEADLINE, &[&from, &i64::MAX]).await?;
+        let next = rows.first().map(|row| column::<Option<i64>>(row, 0));
+        Ok(next.transpose()?.flatten().map_or(Timestamp::NEVER, time))
     }
 
     pub(super) async fn last_seq(&self, endpoint: &EndpointId) -> Result<u64> {
-        let on = endpoint.as_str();
-        connect::answer(|| {
-            Box::pin(async {
-                let client = connect::client(&self.pool).await?;
-                let statement = client.prepare_cached(sql::LAST_SEQ).await.map_err(failed)?;
-                let row = client.query_one(&statement, &[&on]).await.map_err(failed)?;
-                Ok(unsigned(&row, 0)?)
-            })
-        })
-        .await
+        let rows = self.ask(sql::LAST_SEQ, &[&endpoint.as_str()]).await?;
+        rows.first().map_or(Ok(0), |row| unsigned(row, 0))
     }
 
     /// Many rows of counts become one.
     async fn fold_counts(&self) -> Result<()> {
         for endpoint in self.groups.to_fold() {
-            let on = endpoint.as_str();
-            connect::answer(|| {
-                Box::pin(async {
-                    let client = connect::client(&self.pool).await?;
-                    connect::rows(&client, sql::FOLD_COUNTS, &[&on])
-                        .await
-                        .map(drop)
-                })
-            })
-            .await?;
+            self.ask(sql::FOLD_COUNTS, &[&endpoint.as_str()]).await?;
         }
         Ok(())
     }
