@@ -74,7 +74,7 @@ fn a_database_is_named_by_option_or_configuration() {
     said(&home.run(&["migrate"]), 0, "made the tables");
     let none = home.run(&["migrate", "--database-url", "postgres://127.0.0.1:1/x"]);
     assert_eq!((none.code, none.stdout.as_str()), (Some(2), ""), "{none:?}");
-    assert!(none.stderr.contains("127.0.0.1 (x)"), "{none:?}");
+    assert!(none.stderr.contains("127.0.0.1:1 (x)"), "{none:?}");
 }
 
 #[test]
