@@ -28,17 +28,28 @@ const MARKER: &str = ".complete";
 
 const WITHOUT: &str = "or leave the tests with containers out: cargo xtask test --without-docker";
 
-/// Sees to it that an engine can be started and that the archive is there.
-pub(crate) fn ensure(layout: &Layout) -> Result<(), String> {
-    ensure_all(layout).map_err(|error| format!("{error}\n{WITHOUT}"))
+/// Sees to it that an engine can be started.
+pub(crate) fn ensure_tools() -> Result<(), String> {
+    if !tools::is_root() {
+        let why = "the tests start a container engine of their own, which only root can";
+        return Err(without(why));
+    }
+    tools::ensure(&tools::CONTAINERS).map_err(|error| without(&error))
 }
 
-fn ensure_all(layout: &Layout) -> Result<(), String> {
-    if !tools::is_root() {
-        return Err("the tests start a container engine of their own, which only root can".into());
-    }
-    tools::ensure(&tools::CONTAINERS)?;
+fn without(error: &str) -> String {
+    format!("{error}\n{WITHOUT}")
+}
 
+/// Sees to it that the archive is there. `python` says when the SDK's environment is.
+pub(crate) fn ensure(
+    layout: &Layout,
+    python: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    make(layout, python).map_err(|error| without(&error))
+}
+
+fn make(layout: &Layout, python: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let started = Instant::now();
     let home = layout.container();
     let (archive, marker) = (home.join("root.tar"), home.join(MARKER));
@@ -59,6 +70,7 @@ fn ensure_all(layout: &Layout) -> Result<(), String> {
             .arg(&suite)
             .arg(&root),
     )?;
+    python()?;
     install_sdk(layout, &root)?;
     pack(&root, &archive)?;
     clear(&root)?;
@@ -89,6 +101,7 @@ fn install_sdk(layout: &Layout, root: &Path) -> Result<(), String> {
         // Of this machine's Python, which may be another version.
         let mut pip = Command::new(python);
         pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"])
+            .arg("--no-compile")
             .args(["--only-binary=:all:", "--implementation=cp"])
             .arg(format!("--python-version={version}"))
             .arg("--target")

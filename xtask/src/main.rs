@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use crate::layout::Layout;
@@ -76,39 +77,71 @@ fn main() -> ExitCode {
 /// Makes sure that everything outside Cargo that the tests need is there.
 fn set_up(layout: &Layout, containers: Containers) -> Result<(), String> {
     let started = Instant::now();
+    // The machine's packages come one after the other, what is fetched into `target` side by side.
     tools::ensure(&tools::SDKS)?;
     postgres::ensure()?;
-    python::ensure(layout)?;
-    node::ensure(layout)?;
     match containers {
-        Containers::Tested => container::ensure(layout)?,
+        Containers::Tested => container::ensure_tools()?,
         Containers::LeftOut => step::report("no containers: --without-docker", started),
     }
+    thread::scope(|scope| {
+        let sdks = scope.spawn(|| python::ensure(layout).and_then(|()| node::ensure(layout)));
+        let mut sdks = Some(sdks);
+        let mut installed = || sdks.take().map_or(Ok(()), joined);
+        if containers == Containers::Tested {
+            container::ensure(layout, &mut installed)?;
+        }
+        installed()
+    })?;
     step::report("set-up complete", started);
     Ok(())
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T, String>>) -> Result<T, String> {
+    let died = |_| Err("a thread of the set-up died".to_owned());
+    thread.join().unwrap_or_else(died)
 }
 
 /// Sets up, runs every test, and gives back the exit code of `cargo test`.
 fn test(extra: &[OsString], containers: Containers) -> Result<u8, String> {
     let layout = Layout::of_workspace();
-    set_up(&layout, containers)?;
+    // What is fetched is waited for more than it is worked on: meanwhile the tests are built.
+    let built = thread::scope(|scope| {
+        let building = scope.spawn(|| cargo_test(&layout, containers, &["--no-run"], extra));
+        let set_up = set_up(&layout, containers);
+        let built = joined(building);
+        set_up.and(built)
+    })?;
+    match built {
+        0 => cargo_test(&layout, containers, &[], extra),
+        failed => Ok(failed),
+    }
+}
+
+fn cargo_test(
+    layout: &Layout,
+    containers: Containers,
+    own: &[&str],
+    extra: &[OsString],
+) -> Result<u8, String> {
     let features = match containers {
         Containers::Tested => "lazyfox/sdk-tests,lazyfox/docker-tests",
         Containers::LeftOut => "lazyfox/sdk-tests",
     };
-
     let started = Instant::now();
     // Cargo names itself in CARGO, so that the tests use the toolchain that built this program.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["test", "--workspace", "--features", features])
+        .args(own)
         .args(extra)
         .env("LAZYFOX_TEST_SDK_DIR", layout.sdk())
         .env("LAZYFOX_TEST_CONTAINER_DIR", layout.container())
         .current_dir(layout.root())
         .status()
         .map_err(|error| format!("cannot start cargo test: {error}"))?;
-    step::report(&format!("cargo test ({status})"), started);
+    let what = [&["cargo test"], own].concat().join(" ");
+    step::report(&format!("{what} ({status})"), started);
     // A runner that was killed by a signal has no code: that is a failure, not a success.
     Ok(status
         .code()

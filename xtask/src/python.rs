@@ -120,6 +120,8 @@ fn install(python: &Path, requirement: &str) -> Result<(), String> {
                 "--prefer-binary",
                 "-q",
                 "--disable-pip-version-check",
+                // Most of what comes along is never imported.
+                "--no-compile",
             ])
             .arg(requirement),
     )
