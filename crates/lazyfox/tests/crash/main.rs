@@ -34,4 +34,5 @@ mod refusals;
 mod several;
 mod stop;
 mod team;
+mod upgrade;
 mod webhooks;
