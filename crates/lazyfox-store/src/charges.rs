@@ -42,6 +42,8 @@ pub struct Shared {
     pub of: BTreeMap<EndpointId, Charge>,
     /// This server's workers, as they are noted.
     pub own: BTreeSet<(EndpointId, WorkerId)>,
+    /// The time by the clock that all share, when this was so.
+    pub at: Timestamp,
     /// How long it may act on this, from the moment before it asked.
     pub for_ms: u64,
     /// After how long it is to ask again.

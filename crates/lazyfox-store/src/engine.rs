@@ -192,7 +192,14 @@ impl<R: Rows> Engine<R> {
         let seq = self.index.next_seq();
         self.rows.insert(seq, new)?;
         self.index.enter(seq, &new.job);
-        Ok(Submitted::Accepted)
+        Ok(Submitted::Accepted { taken: false })
+    }
+
+    /// What a submission came to with all that is in the same commit.
+    pub(crate) fn submitted(&self, id: JobId, submitted: &mut Submitted) {
+        if let Submitted::Accepted { taken } = submitted {
+            *taken = self.index.running_by_id(id).is_some();
+        }
     }
 
     pub(crate) fn apply(

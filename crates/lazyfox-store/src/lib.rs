@@ -63,6 +63,12 @@ pub trait Store: Send + Sync {
     /// Keeps a new job. The answer comes when it is as safe as the store can make it.
     fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted>;
 
+    /// Whether an operation usually waits for others before it is carried out, so that a worker which is
+    /// woken while a job is on its way gets it in the same commit.
+    fn gathers(&self) -> bool {
+        false
+    }
+
     /// Hands out the oldest waiting jobs of the normal lane, else of the low lane, each as a new attempt, and
     /// as many more as [`Ask::extra`] says. One that cannot be read is passed over; where nothing but such
     /// wait, [`StoreError::Corrupt`] says so.
@@ -264,7 +270,10 @@ pub struct Idempotency {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submitted {
     /// It is kept.
-    Accepted,
+    Accepted {
+        /// Whether a worker got it in the same commit. Otherwise somebody may have to be told of it.
+        taken: bool,
+    },
     /// The same request came before, as this job.
     Known(JobId, Status),
     /// The idempotency key was used for another request.

@@ -50,10 +50,12 @@ pub use self::pulse::Looks;
 use self::read::Loads;
 use self::row::{column, endpoint_of};
 pub use self::schema::Format;
+use self::set::Set;
 use self::surveys::Surveys;
 use self::wire::Wire;
-use crate::engine::Result;
-use crate::{Answer, Ask, Leased};
+use crate::engine::{Engine, Result};
+use crate::work::work_then;
+use crate::{Answer, Ask, Leased, NewJob, Submitted};
 
 /// Workers whose endpoints are remembered.
 const WORKERS_KNOWN: usize = 50_000;
@@ -175,6 +177,16 @@ impl PostgresStore {
         schema::migrate(&access.pool()?, &access.place()).await
     }
 
+    /// Whether this is the hash of the key that the servers of this database have in common. The first that
+    /// asks has the right one.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub async fn is_server_key(&self, hash: &[u8; 32]) -> Result<bool> {
+        let known = || Box::pin(registers::is_server_key(&self.pool, hash)) as _;
+        connect::answer(known).await
+    }
+
     /// The endpoints on which a worker may hold jobs.
     async fn endpoints_of(&self, worker: &WorkerId) -> Result<BTreeSet<EndpointId>> {
         {
@@ -223,6 +235,32 @@ impl PostgresStore {
         }
     }
 
+    /// Keeps a new job.
+    fn take_in(&self, new: NewJob) -> Answer<'_, Submitted> {
+        let mut needs = Needs::default();
+        needs
+            .keys
+            .extend(new.idempotency.iter().map(|it| it.key.clone()));
+        let plan = Plan {
+            needs,
+            again: Needs::job(new.job.id),
+            bytes: new.input.len(),
+            submits: true,
+        };
+        let (id, endpoint) = (new.job.id, new.job.endpoint.clone());
+        let asked = work_then(
+            move |engine: &mut Engine<Set>| {
+                // A commit whose answer was lost.
+                if engine.knows(new.job.id) {
+                    return Ok(Submitted::Accepted { taken: false });
+                }
+                engine.submit(&new)
+            },
+            move |engine, submitted| engine.submitted(id, submitted),
+        );
+        self.groups.ask(&endpoint, plan, asked)
+    }
+
     /// Gives a worker what waits, and takes from it what it does not know of.
     fn hand_out(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
         self.polls(&ask.worker, &ask.endpoint);
@@ -237,8 +275,22 @@ impl PostgresStore {
             needs.held_on.insert(ask.endpoint.clone());
         }
         let (endpoint, worker) = (ask.endpoint.clone(), ask.worker.clone());
-        let leased = self.groups.call(&endpoint, Plan::of(needs), move |engine| {
-            let leased = engine.lease(&ask, now)?;
+        let mut plan = Plan::of(needs);
+        plan.again.taken.insert((ask.worker.clone(), now));
+        // What the try before gave, which may have been committed although no answer came.
+        let given = Mutex::new(Vec::new());
+        let leased = self.groups.call(&endpoint, plan, move |engine| {
+            let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
+            let handouts = engine.rows.given(&ask.worker, now, &given);
+            let leased = if handouts.is_empty() {
+                engine.lease(&ask, now)?
+            } else {
+                Leased {
+                    handouts,
+                    lost: Vec::new(),
+                }
+            };
+            *given = leased.handouts.iter().map(|it| it.job.id).collect();
             Ok((leased, engine.rows.held_since(&ask.worker)))
         });
         Box::pin(async move {

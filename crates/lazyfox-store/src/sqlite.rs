@@ -23,6 +23,7 @@ use self::readers::Readers;
 use self::rows::SqlRows;
 use self::writer::Writer;
 use crate::engine::Registers as _;
+use crate::work::work_then;
 use crate::{
     Answer, Applied, Ask, Bid, Change, Charges, ChunksKept, DeliveryPage, DeliveryQuery, Drained,
     Due, Expired, Heartbeat, HolderEvent, Key, LeaseMs, Leased, Loaded, NewJob, Outbox, Outgoing,
@@ -136,9 +137,12 @@ impl KeyFile {
 
 impl Store for SqliteStore {
     fn submit(&self, new: NewJob, now: Timestamp) -> Answer<'_, Submitted> {
-        self.writer.call(Some(now), new.input.len(), move |engine| {
-            engine.submit(&new)
-        })
+        let (id, bytes) = (new.job.id, new.input.len());
+        let asked = work_then(
+            move |engine| engine.submit(&new),
+            move |engine, submitted| engine.submitted(id, submitted),
+        );
+        self.writer.ask(Some(now), bytes, asked)
     }
 
     fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {

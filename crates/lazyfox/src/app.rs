@@ -10,7 +10,7 @@ use lazyfox_core::limits;
 use lazyfox_core::scale::Scaler;
 use lazyfox_core::time::Timestamp;
 use lazyfox_core::traffic::{Bounds, Traffic};
-use lazyfox_store::{Applied, Change, HolderEvent, Store, StoreError, Survey};
+use lazyfox_store::{Applied, Change, HolderEvent, Loaded, Store, StoreError, Survey};
 use tokio::sync::watch;
 
 use crate::changes::Changes;
@@ -222,12 +222,24 @@ impl App {
         event: Event,
         output: Option<Bytes>,
     ) -> Result<Applied, StoreError> {
+        let reports_end = matches!(event, Event::Complete { .. } | Event::Fail { .. });
+        let came = output.clone();
         let applied = self
             .store
             .apply(endpoint, job, event, output, self.now())
             .await?;
         if let Applied::Changed(change) = &applied {
-            self.note(std::slice::from_ref(change));
+            if reports_end && change.job.status().is_terminal() {
+                // What came with the report is all the output there is now: nobody has to read it again.
+                self.wakes.ended(job, || Loaded {
+                    job: change.job.clone(),
+                    output: came,
+                    input: None,
+                });
+                self.note_but_for_callers(change);
+            } else {
+                self.note(std::slice::from_ref(change));
+            }
         }
         Ok(applied)
     }
@@ -250,50 +262,55 @@ impl App {
     /// Makes changes known to those who wait for them: callers, polls, passes, and the worker that
     /// has to let go.
     pub fn note(&self, changes: &[Change]) {
-        let now = self.now();
         for change in changes {
-            let job = &change.job;
-            self.wakes.job(job.id);
-            if let Some(holder) = &change.holder
-                && change.before == Status::InProgress
-                && job.status() != Status::InProgress
-            {
-                self.fleet.freed(holder, now);
-                if job.barred.contains(holder) {
-                    let runs = self.fleet.must_let_go(holder, job.id, now);
-                    // A job that can wait again must not wait for a worker that may not have it.
-                    if runs && job.status() != Status::Cancelled {
-                        let why = if job.status() == Status::TimedOut {
-                            "its job ran out of time"
-                        } else {
-                            "its work was taken from it"
-                        };
-                        self.fleet.retire_managed(holder, why);
-                    }
+            self.wakes.job(change.job.id);
+            self.note_but_for_callers(change);
+        }
+    }
+
+    /// Makes a change known to all but those who watch the job.
+    fn note_but_for_callers(&self, change: &Change) {
+        let now = self.now();
+        let job = &change.job;
+        if let Some(holder) = &change.holder
+            && change.before == Status::InProgress
+            && job.status() != Status::InProgress
+        {
+            self.fleet.freed(holder, now);
+            if job.barred.contains(holder) {
+                let runs = self.fleet.must_let_go(holder, job.id, now);
+                // A job that can wait again must not wait for a worker that may not have it.
+                if runs && job.status() != Status::Cancelled {
+                    let why = if job.status() == Status::TimedOut {
+                        "its job ran out of time"
+                    } else {
+                        "its work was taken from it"
+                    };
+                    self.fleet.retire_managed(holder, why);
                 }
-                tracing::debug!(
-                    target: JOBS,
-                    { job.id = %job.id, worker.id = %holder, status = %job.status() },
-                    "the worker's hold on the job ended"
-                );
-                self.wakes.scale.notify_one();
             }
-            if job.status() == Status::InQueue {
-                // All of them: the first to come may be one that must not have this job.
-                self.wakes.queue(&job.endpoint).notify_waiters();
-                self.wakes.scale.notify_one();
-                self.wakes.deadlines.notify_one();
-            }
-            if job.status().is_terminal() && job.has_webhook {
-                self.wakes.outbox.notify_one();
-            }
-            if job.status().is_terminal() && change.before != job.status() {
-                tracing::info!(
-                    target: JOBS,
-                    { job.id = %job.id, endpoint.id = %job.endpoint, status = %job.status() },
-                    "job ended"
-                );
-            }
+            tracing::debug!(
+                target: JOBS,
+                { job.id = %job.id, worker.id = %holder, status = %job.status() },
+                "the worker's hold on the job ended"
+            );
+            self.wakes.scale.notify_one();
+        }
+        if job.status() == Status::InQueue {
+            // All of them: the first to come may be one that must not have this job.
+            self.wakes.queue(&job.endpoint).notify_waiters();
+            self.wakes.scale.notify_one();
+            self.wakes.deadlines.notify_one();
+        }
+        if job.status().is_terminal() && job.has_webhook {
+            self.wakes.outbox.notify_one();
+        }
+        if job.status().is_terminal() && change.before != job.status() {
+            tracing::info!(
+                target: JOBS,
+                { job.id = %job.id, endpoint.id = %job.endpoint, status = %job.status() },
+                "job ended"
+            );
         }
     }
 }

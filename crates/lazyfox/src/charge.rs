@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::time::Timestamp;
 use lazyfox_store::{Bid, Charge, Charges, Elsewhere, Holder, Peer, Shared, StoreError};
 
 use crate::app::App;
@@ -30,7 +31,14 @@ struct State {
     own: Option<BTreeSet<(EndpointId, WorkerId)>>,
     /// A dead server whose workers are this one's now.
     succeeds: Option<String>,
+    /// When it was last said that the clocks differ.
+    clocks_differed: Option<Instant>,
 }
+
+/// Clocks that differ by so much make leases shorter than they are meant to be.
+const CLOCKS_DIFFER_MS: i64 = 2_000;
+/// How often that is said.
+const SAID_EVERY: Duration = Duration::from_secs(600);
 
 /// Who starts an endpoint's workers, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +62,7 @@ impl InCharge {
                 until: None,
                 own: None,
                 succeeds: None,
+                clocks_differed: None,
             }),
         }
     }
@@ -108,6 +117,20 @@ impl InCharge {
         let state = self.state();
         let charge = state.of.get(endpoint);
         charge.map_or_else(Vec::new, |charge| charge.elsewhere.clone())
+    }
+
+    /// Notes the database's time, which was between two times of this machine. Gives by how many
+    /// milliseconds this machine is ahead (or behind, below zero), where that is too much and not said
+    /// lately.
+    fn compare_clocks(&self, before: Timestamp, at: Timestamp, after: Timestamp) -> Option<i64> {
+        let ahead_ms = (before.as_ms() - at.as_ms()).max(0) + (after.as_ms() - at.as_ms()).min(0);
+        let mut state = self.state();
+        let lately = |said: Instant| said.elapsed() < SAID_EVERY;
+        if ahead_ms.abs() < CLOCKS_DIFFER_MS || state.clocks_differed.is_some_and(lately) {
+            return None;
+        }
+        state.clocks_differed = Some(Instant::now());
+        Some(ahead_ms)
     }
 
     /// The store says that this server is not in charge of the endpoint.
@@ -170,7 +193,7 @@ pub async fn renew(app: &App, at_once: bool) -> Result<Option<Duration>, StoreEr
     }
     let bid = bid(app, at_once);
     // Before it is sent: the answer may have been on its way for long.
-    let asked_at = Instant::now();
+    let (asked_at, before) = (Instant::now(), app.now());
     let shared = match app.store.charge(bid).await? {
         Charges::Alone => {
             app.charge.state().alone = true;
@@ -178,6 +201,13 @@ pub async fn renew(app: &App, at_once: bool) -> Result<Option<Duration>, StoreEr
         }
         Charges::Shared(shared) => shared,
     };
+    if let Some(ahead_ms) = app.charge.compare_clocks(before, shared.at, app.now()) {
+        tracing::warn!(
+            ahead_ms,
+            "this machine's clock differs from the database's: leases and deadlines of jobs that go over \
+             several servers are wrong by as much; let NTP set both"
+        );
+    }
     // What its workers run is known before the first is started, or looked at.
     let gained = app.charge.gained(&shared);
     release::settle_those(app, |endpoint| gained.contains(endpoint)).await?;
@@ -268,4 +298,29 @@ pub async fn leave(app: &App) -> Result<(), StoreError> {
     }
     compare(app).await;
     app.store.leave().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    #[test]
+    fn clocks_that_differ_are_said_once_in_a_while() {
+        let charge = InCharge::new(false);
+        let compare = |before, at, after| charge.compare_clocks(ms(before), ms(at), ms(after));
+        // However long the answer took, the database's time is between.
+        assert_eq!(compare(10_000, 10_000, 70_000), None);
+        assert_eq!(compare(10_000, 11_999, 10_000), None);
+        assert_eq!(compare(10_000, 13_000, 10_500), Some(-2_500));
+        assert_eq!(compare(10_000, 13_000, 10_500), None);
+        let other = InCharge::new(false);
+        assert_eq!(
+            other.compare_clocks(ms(10_000), ms(7_000), ms(10_500)),
+            Some(3_000)
+        );
+    }
 }

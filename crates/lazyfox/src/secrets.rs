@@ -27,6 +27,8 @@ pub struct ServerKey {
     s3_configs: Key,
     webhook_secrets: Key,
     tokens: [u8; 32],
+    /// By what others know it.
+    hash: [u8; 32],
 }
 
 impl ServerKey {
@@ -83,7 +85,14 @@ impl ServerKey {
             s3_configs: Key::from(derived("s3Config")),
             webhook_secrets: Key::from(derived("webhook secrets")),
             tokens: derived("worker tokens"),
+            hash: derived("the name of the key"),
         }
+    }
+
+    /// What tells it from other keys, and tells nothing of it.
+    #[must_use]
+    pub const fn hash(&self) -> &[u8; 32] {
+        &self.hash
     }
 
     /// Encrypts a job's credentials. They can only be opened as this job's.

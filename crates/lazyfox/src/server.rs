@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
@@ -368,9 +368,19 @@ async fn open_store(
                 "server.store is \"postgres\" and server.database_url is empty; name the database, \
                  or start with --database-url",
             )?;
-            let key = ServerKey::load(&config.key_path())?;
+            let key_path = config.key_path();
+            let key = ServerKey::load(&key_path)?;
             let access = database.access()?;
             let store = PostgresStore::open(&access, name.to_owned()).await?;
+            if !store.is_server_key(key.hash()).await? {
+                bail!(
+                    "{} is not the key of the other servers over the database at {}: s3Configs, \
+                     webhook secrets and workers' tokens of one would mean nothing to the other; \
+                     copy their file server.key, or name it as server.key_file (docs/postgresql.md)",
+                    key_path.display(),
+                    access.place()
+                );
+            }
             Ok((Arc::new(store), key))
         }
         StoreKind::Sqlite => {

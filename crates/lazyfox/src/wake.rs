@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lazyfox_core::id::{EndpointId, JobId};
+use lazyfox_store::Loaded;
 use tokio::sync::{Notify, watch};
 
 /// All of them.
@@ -21,17 +22,20 @@ pub struct Wakes {
     pub outbox: Notify,
 }
 
+/// The job as it ended, where that is known without a look at the store.
+type Ended = Option<Arc<Loaded>>;
+
 /// Those who wait for one job.
 struct Watchers {
     endpoint: EndpointId,
-    changes: watch::Sender<()>,
+    changes: watch::Sender<Ended>,
 }
 
 /// A wait for changes of one job. Whatever happens after it was made is not missed.
 pub struct JobWatch<'a> {
     wakes: &'a Wakes,
     job: JobId,
-    changes: watch::Receiver<()>,
+    changes: watch::Receiver<Ended>,
 }
 
 impl Wakes {
@@ -40,7 +44,7 @@ impl Wakes {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let watchers = jobs.entry(job).or_insert_with(|| Watchers {
             endpoint: endpoint.clone(),
-            changes: watch::Sender::new(()),
+            changes: watch::Sender::new(None),
         });
         let changes = watchers.changes.subscribe();
         JobWatch {
@@ -54,7 +58,15 @@ impl Wakes {
     pub fn job(&self, job: JobId) {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watchers) = jobs.get(&job) {
-            watchers.changes.send_replace(());
+            watchers.changes.send_replace(None);
+        }
+    }
+
+    /// Gives those who watch a job what it came to, if there are any.
+    pub fn ended(&self, job: JobId, ended: impl FnOnce() -> Loaded) {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watchers) = jobs.get(&job) {
+            watchers.changes.send_replace(Some(Arc::new(ended())));
         }
     }
 
@@ -78,7 +90,7 @@ impl Wakes {
     pub fn all(&self) {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         for watchers in jobs.values() {
-            watchers.changes.send_replace(());
+            watchers.changes.send_replace(None);
         }
         drop(jobs);
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,10 +123,12 @@ impl Wakes {
 }
 
 impl JobWatch<'_> {
-    /// Returns when the job changed since this was called last, or since the watch began.
-    pub async fn changed(&mut self) {
+    /// Returns when the job changed since this was called last, or since the watch began; with the job as
+    /// it ended, where that was told.
+    pub async fn changed(&mut self) -> Option<Arc<Loaded>> {
         // The sender stays in the map as long as this receiver lives.
         let _ = self.changes.changed().await;
+        self.changes.borrow_and_update().clone()
     }
 }
 

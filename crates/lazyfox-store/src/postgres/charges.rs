@@ -158,8 +158,12 @@ struct Heard {
 
 impl Heard {
     fn take_in(&mut self, row: &Row) -> Result<(), StoreError> {
-        let endpoint = endpoint_of(column(row, 1)?)?;
         let kind: &str = column(row, 0)?;
+        if kind == "clock" {
+            self.shared.at = time(column(row, 6)?);
+            return Ok(());
+        }
+        let endpoint = endpoint_of(column(row, 1)?)?;
         if kind == "own" {
             self.shared.own.insert((endpoint, worker_of(row)?));
             return Ok(());

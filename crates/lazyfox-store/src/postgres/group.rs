@@ -22,7 +22,7 @@ use super::set::{NEW_FROM, Set};
 use super::wire::Wire;
 use super::write;
 use crate::engine::Engine;
-use crate::work::{Work, work};
+use crate::work::{Asked, Work, work};
 use crate::{Answer, StoreError};
 
 /// Most operations in one commit.
@@ -32,7 +32,7 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Groups of one endpoint that are under way at once: while one is committed, the next is read.
 const GROUPS_AT_ONCE: usize = 2;
 /// With so many operations waiting, a further group is begun beside one that is under way.
-const SECOND_FROM: usize = 16;
+const SECOND_FROM: usize = 24;
 /// Waiting jobs that are read for one group at the most. A poll that passes over so many gives up.
 const HEADS_MAX: usize = 2_048;
 /// Time between two foldings of counts.
@@ -134,7 +134,15 @@ impl Groups {
         plan: Plan,
         run: impl Fn(&mut Engine<Set>) -> Result<T, StoreError> + Send + 'static,
     ) -> Answer<'a, T> {
-        let (work, answer) = work(run);
+        self.ask(endpoint, plan, work(run))
+    }
+
+    pub(super) fn ask<'a, T: Send + 'static>(
+        self: &'a Arc<Self>,
+        endpoint: &EndpointId,
+        plan: Plan,
+        (work, answer): Asked<Set, T>,
+    ) -> Answer<'a, T> {
         let call = Call {
             needs: plan.needs,
             again: plan.again,
@@ -269,6 +277,9 @@ impl Groups {
             let mut engine = engine(set);
             for call in group.iter_mut() {
                 call.work.run(&mut engine)?;
+            }
+            for call in group.iter_mut() {
+                call.work.look(&engine);
             }
             engine.flush_counters()?;
             if !engine.rows.ran_dry || read < needs.heads || needs.heads >= HEADS_MAX {

@@ -40,6 +40,8 @@ pub(super) struct Needs {
     /// What these workers hold of what they took since; and on which endpoints they may.
     pub(super) held: BTreeMap<WorkerId, Timestamp>,
     pub(super) held_on: BTreeSet<EndpointId>,
+    /// What these workers took at this very time, with the inputs.
+    pub(super) taken: BTreeSet<(WorkerId, Timestamp)>,
     /// The oldest of those that wait, up to this place.
     pub(super) waiting: Option<(Seq, usize)>,
     /// These deliveries.
@@ -59,6 +61,7 @@ impl Default for Needs {
             heads: 0,
             held: BTreeMap::new(),
             held_on: BTreeSet::new(),
+            taken: BTreeSet::new(),
             waiting: None,
             deliveries: BTreeSet::new(),
             over: Vec::new(),
@@ -90,6 +93,7 @@ impl Needs {
             && self.keys.is_empty()
             && self.heads == 0
             && self.held.is_empty()
+            && self.taken.is_empty()
             && self.waiting.is_none()
             && self.deliveries.is_empty()
             && self.over.is_empty()
@@ -110,6 +114,7 @@ impl Needs {
             *least = (*least).min(since);
         }
         self.held_on.extend(more.held_on.iter().cloned());
+        self.taken.extend(more.taken.iter().cloned());
         self.waiting = match (self.waiting, more.waiting) {
             (Some((a, n)), Some((b, m))) => Some((a.max(b), n + m)),
             (one, other) => one.or(other),
@@ -179,18 +184,7 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     let mut wants = Vec::new();
     let jobs = ids(&mut needs.jobs.iter().copied());
     want!(wants, !jobs.is_empty(), Part::Jobs, sql::JOBS, on(), jobs);
-    let held: Vec<String> = needs.held.keys().map(ToString::to_string).collect();
-    let since: Vec<i64> = needs.held.values().map(|since| since.as_ms()).collect();
-    let held_on: Vec<String> = needs.held_on.iter().map(ToString::to_string).collect();
-    want!(
-        wants,
-        !held.is_empty(),
-        Part::Jobs,
-        sql::HELD,
-        held_on,
-        held,
-        since
-    );
+    want_held(&mut wants, endpoint, needs);
     let keys: Vec<String> = needs.keys.iter().cloned().collect();
     want!(wants, !keys.is_empty(), Part::Keys, sql::KEYS, on(), keys);
     let (through, waiting) = needs.waiting.unwrap_or_default();
@@ -241,6 +235,34 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
     wants
 }
 
+/// What workers have.
+fn want_held(wants: &mut Vec<Want>, endpoint: &EndpointId, needs: &Needs) {
+    let on = || endpoint.as_str().to_owned();
+    let held: Vec<String> = needs.held.keys().map(ToString::to_string).collect();
+    let since: Vec<i64> = needs.held.values().map(|since| since.as_ms()).collect();
+    let held_on: Vec<String> = needs.held_on.iter().map(ToString::to_string).collect();
+    want!(
+        wants,
+        !held.is_empty(),
+        Part::Jobs,
+        sql::HELD,
+        held_on,
+        held,
+        since
+    );
+    let takers: Vec<String> = needs.taken.iter().map(|(it, _)| it.to_string()).collect();
+    let times: Vec<i64> = needs.taken.iter().map(|(_, at)| at.as_ms()).collect();
+    want!(
+        wants,
+        !takers.is_empty(),
+        Part::Taken,
+        sql::TAKEN,
+        on(),
+        takers,
+        times
+    );
+}
+
 fn want_deliveries(wants: &mut Vec<Want>, endpoint: &EndpointId, needs: &Needs) {
     let on = || endpoint.as_str().to_owned();
     let over = needs.over.iter().filter(|over| over.has_webhook);
@@ -268,6 +290,7 @@ fn want_deliveries(wants: &mut Vec<Want>, endpoint: &EndpointId, needs: &Needs) 
 /// What rows are of.
 enum Part {
     Jobs,
+    Taken,
     Keys,
     Heads,
     Chunks,
@@ -281,6 +304,11 @@ impl Part {
             Self::Jobs => {
                 for row in rows {
                     set.add(job_of(row)?);
+                }
+            }
+            Self::Taken => {
+                for row in rows {
+                    read_with_input(set, row)?;
                 }
             }
             Self::Keys => {
@@ -300,15 +328,9 @@ impl Part {
             }
             Self::Heads => {
                 for row in rows {
-                    let found = job_of(row)?;
-                    let is_low = found.job.terms.low_priority;
-                    let seq = set.add(found);
+                    let (seq, is_low) = read_with_input(set, row)?;
                     if !is_low {
                         set.first.get_or_insert(seq);
-                    }
-                    let body: Option<Vec<u8>> = column(row, sql::JOB_COLUMNS)?;
-                    if let Some(body) = body {
-                        set.add_input(seq, Bytes::from(body), column(row, sql::JOB_COLUMNS + 1)?);
                     }
                 }
             }
@@ -341,6 +363,18 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// The job's place, and whether it is in the low lane.
+fn read_with_input(set: &mut Set, row: &Row) -> Result<(Seq, bool), Failure> {
+    let found = job_of(row)?;
+    let is_low = found.job.terms.low_priority;
+    let seq = set.add(found);
+    let body: Option<Vec<u8>> = column(row, sql::JOB_COLUMNS)?;
+    if let Some(body) = body {
+        set.add_input(seq, Bytes::from(body), column(row, sql::JOB_COLUMNS + 1)?);
+    }
+    Ok((seq, is_low))
 }
 
 fn read_chunks(set: &mut Set, rows: &[Row]) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ use crate::postgres::{Access, PostgresStore, Trust};
 const PLANS: &[(&str, &str, &[&str])] = &[
     ("JOBS", sql::JOBS, &["jobs_pkey"]),
     ("HELD", sql::HELD, &["jobs_held"]),
+    ("TAKEN", sql::TAKEN, &["inputs_pkey", "jobs_held"]),
     ("KEYS", sql::KEYS, &["idempotency_pkey", "jobs_pkey"]),
     ("WAITING", sql::WAITING, &["jobs_waiting"]),
     ("HEADS", sql::HEADS, &["inputs_pkey", "jobs_waiting"]),
@@ -33,6 +34,7 @@ const PLANS: &[(&str, &str, &[&str])] = &[
     ),
     ("UPDATE_JOBS", sql::UPDATE_JOBS, &["jobs_pkey"]),
     ("WIPE_SECRETS", sql::WIPE_SECRETS, &["inputs_pkey"]),
+    ("REPLACE_OUTPUTS", sql::REPLACE_OUTPUTS, &["outputs_pkey"]),
     ("DELETE_OUTPUTS", sql::DELETE_OUTPUTS, &["outputs_pkey"]),
     ("DELETE_CHUNKS", sql::DELETE_CHUNKS, &["chunks_pkey"]),
     ("INSERT_CHUNKS", sql::INSERT_CHUNKS, &["chunks_pkey"]),

@@ -13,6 +13,16 @@ use crate::{Key, Release, StoreError, WebhookSecret};
 
 type Fallible<T> = Result<T, Failure>;
 
+/// Whether the servers of this database know a key by this hash. The first that comes says by which.
+pub(super) async fn is_server_key(pool: &Pool, hash: &[u8; 32]) -> Fallible<bool> {
+    const FIRST: &str = "INSERT INTO lazyfox.server_key (hash) VALUES ($1) ON CONFLICT DO NOTHING";
+    const KNOWN: &str = "SELECT hash = $1 FROM lazyfox.server_key";
+    let client = connect::client(pool).await?;
+    connect::rows(&client, FIRST, &[&hash.as_slice()]).await?;
+    let rows = connect::rows(&client, KNOWN, &[&hash.as_slice()]).await?;
+    Ok(rows.first().map_or(Ok(false), |row| column(row, 0))?)
+}
+
 /// The newest first.
 pub(super) async fn secrets(pool: &Pool, endpoint: &EndpointId) -> Fallible<Vec<WebhookSecret>> {
     const SQL: &str = "SELECT id, secret, created_at, valid_until FROM lazyfox.webhook_secrets

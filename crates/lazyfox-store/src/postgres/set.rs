@@ -16,7 +16,7 @@ use lazyfox_core::time::Timestamp;
 pub(super) use self::deliveries::{Sent, SentTry};
 use super::row::Found;
 use crate::engine::{DeliveryRow, Forgettable, Result, Rows, Seq};
-use crate::{Due, NewJob, News, Settlement, StoreError};
+use crate::{Due, Handout, NewJob, News, Settlement, StoreError};
 
 /// Places of jobs that are submitted by this very group; the database numbers them when they are written.
 /// Behind all that is kept, as they will be.
@@ -221,6 +221,23 @@ impl Set {
             (runs && holder == worker).then_some(since)
         });
         running.min()
+    }
+
+    /// Those of these jobs that the worker has had since then, as they were read.
+    pub(super) fn given(&self, worker: &WorkerId, at: Timestamp, jobs: &[JobId]) -> Vec<Handout> {
+        let entries = jobs.iter().filter_map(|id| {
+            let entry = self.entries.get(self.ids.get(id)?)?;
+            let kept = entry.kept.as_ref()?;
+            let holds = kept.status() == Status::InProgress
+                && kept.state.last_attempt() == Some((worker, at));
+            let (input, secrets) = entry.input.clone().filter(|_| holds)?;
+            Some(Handout {
+                job: kept.clone(),
+                input,
+                secrets,
+            })
+        });
+        entries.collect()
     }
 
     pub(super) fn seq_of(&self, id: JobId) -> Option<Seq> {

@@ -86,6 +86,19 @@ pub(super) const HELD: &str = concat!(
                           FOR UPDATE) AS j"
 );
 
+/// What the workers $2 took at the times $3, with inputs.
+pub(super) const TAKEN: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", i.body, i.secrets
+      FROM unnest($2::text[], $3::int8[]) AS w(worker, at)
+      CROSS JOIN LATERAL (SELECT * FROM lazyfox.jobs k
+                          WHERE k.endpoint COLLATE \"POSIX\" = $1 AND k.worker = w.worker
+                              AND k.started_at = w.at AND k.status = 'IN_PROGRESS'
+                          FOR UPDATE) AS j
+      JOIN lazyfox.inputs i ON i.endpoint = j.endpoint AND i.id = j.id"
+);
+
 pub(super) const WAITING: &str = concat!(
     "SELECT ",
     columns!(),
@@ -178,8 +191,13 @@ pub(super) const WIPE_SECRETS: &str = concat!(
 
 pub(super) const INSERT_OUTPUTS: &str = "
      INSERT INTO lazyfox.outputs (endpoint, id, body)
-     SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])
-     ON CONFLICT (endpoint, id) DO UPDATE SET body = excluded.body";
+     SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])";
+
+pub(super) const REPLACE_OUTPUTS: &str = "
+     UPDATE lazyfox.outputs o SET body = u.body
+     FROM (SELECT $1::text AS endpoint, * FROM unnest($2::uuid[], $3::bytea[]) AS u(id, body)
+           OFFSET 0) AS u
+     WHERE o.endpoint = u.endpoint AND o.id = u.id";
 
 pub(super) const DELETE_OUTPUTS: &str = forget!("outputs");
 

@@ -33,24 +33,11 @@ const RESULT_PAUSE: Duration = Duration::from_millis(200);
 
 impl Store for PostgresStore {
     fn submit(&self, new: NewJob, _now: Timestamp) -> Answer<'_, Submitted> {
-        let mut needs = Needs::default();
-        needs
-            .keys
-            .extend(new.idempotency.iter().map(|it| it.key.clone()));
-        let plan = Plan {
-            needs,
-            again: Needs::job(new.job.id),
-            bytes: new.input.len(),
-            submits: true,
-        };
-        let endpoint = new.job.endpoint.clone();
-        self.groups.call(&endpoint, plan, move |engine| {
-            // A commit whose answer was lost.
-            if engine.knows(new.job.id) {
-                return Ok(Submitted::Accepted);
-            }
-            engine.submit(&new)
-        })
+        self.take_in(new)
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn lease(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {

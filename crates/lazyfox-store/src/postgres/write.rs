@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use super::connect::{Failure, failed};
 use super::pipeline::{self, Asked};
 use super::row::{Id, Raw, ms, text, unsigned};
-use super::set::{Became, Entry, Output, Set};
+use super::set::{Became, Entry, Set};
 use super::sql;
 use crate::engine::Seq;
 use crate::{deaths, texts};
@@ -25,8 +25,12 @@ struct Write {
 }
 
 macro_rules! params {
-    ($($param:expr),+ $(,)?) => { vec![$(Box::new($param) as Box<dyn ToSql + Sync + Send>),+] };
+    ($($param:expr),+ $(,)?) => {
+        vec![$(Box::new($param) as Box<dyn tokio_postgres::types::ToSql + Sync + Send>),+]
+    };
 }
+
+mod bodies;
 
 /// Writes and commits, and gives the first place that new jobs got on each endpoint. `begins` says that
 /// there is no transaction yet.
@@ -56,8 +60,8 @@ pub(super) async fn commit(
         let mut writes = Vec::new();
         insert_jobs(&mut writes, entries);
         update_jobs(&mut writes, entries);
-        payloads(&mut writes, entries);
-        chunks(&mut writes, entries);
+        bodies::payloads(&mut writes, entries);
+        bodies::chunks(&mut writes, entries);
         new_deliveries(&mut writes, set, on);
         counts(&mut writes, set, on);
         all.extend(writes.into_iter().map(|write| (*on, write)));
@@ -266,70 +270,6 @@ fn update_jobs(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
         sql: sql::UPDATE_JOBS,
         params: rows.params(),
     });
-}
-
-fn payloads(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
-    let (mut ids, mut bodies) = (Vec::<Id>::new(), Vec::new());
-    let (mut cleared, mut wiped) = (Vec::<Id>::new(), Vec::<Id>::new());
-    for (_, entry) in entries {
-        match &entry.output {
-            Output::Kept(body) => {
-                ids.push(entry.job.id.into());
-                bodies.push(Raw(body.clone()));
-            }
-            Output::Cleared if entry.had_output() => cleared.push(entry.job.id.into()),
-            Output::Cleared | Output::Untouched => {}
-        }
-        if entry.kept.is_some() && entry.wiped && entry.has_secrets {
-            wiped.push(entry.job.id.into());
-        }
-    }
-    if !ids.is_empty() {
-        writes.push(Write {
-            sql: sql::INSERT_OUTPUTS,
-            params: params![ids, bodies],
-        });
-    }
-    for (sql, ids) in [(sql::DELETE_OUTPUTS, cleared), (sql::WIPE_SECRETS, wiped)] {
-        if !ids.is_empty() {
-            writes.push(Write {
-                sql,
-                params: params![ids],
-            });
-        }
-    }
-}
-
-fn chunks(writes: &mut Vec<Write>, entries: &[(Seq, &Entry)]) {
-    let (mut gone, mut through) = (Vec::<Id>::new(), Vec::new());
-    let (mut ids, mut numbers, mut bodies) = (Vec::<Id>::new(), Vec::new(), Vec::new());
-    for (_, entry) in entries {
-        let id = Id::from(entry.job.id);
-        if entry.chunks.cleared {
-            gone.push(id);
-            through.push(i64::MAX);
-        } else if let Some(n) = entry.chunks.taken_through {
-            gone.push(id);
-            through.push(n);
-        }
-        for (n, body) in (1_i64..).zip(&entry.chunks.appended) {
-            ids.push(id);
-            numbers.push(n);
-            bodies.push(Raw(body.clone()));
-        }
-    }
-    if !gone.is_empty() {
-        writes.push(Write {
-            sql: sql::DELETE_CHUNKS,
-            params: params![gone, through],
-        });
-    }
-    if !ids.is_empty() {
-        writes.push(Write {
-            sql: sql::INSERT_CHUNKS,
-            params: params![ids, numbers, bodies],
-        });
-    }
 }
 
 fn due_at(row: &crate::engine::DeliveryRow) -> Option<i64> {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::rows::SqlRows;
 use crate::engine::Engine;
-use crate::work::{self, Work};
+use crate::work::{self, Asked, Work};
 use crate::{Answer, LeaseMs, StoreError};
 
 /// Most operations in one commit.
@@ -58,7 +58,15 @@ impl Writer {
         bytes: usize,
         run: impl Fn(&mut Engine<SqlRows>) -> Result<T, StoreError> + Send + 'static,
     ) -> Answer<'a, T> {
-        let (work, answer) = work::work(run);
+        self.ask(now, bytes, work::work(run))
+    }
+
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        now: Option<Timestamp>,
+        bytes: usize,
+        (work, answer): Asked<SqlRows, T>,
+    ) -> Answer<'_, T> {
         Box::pin(async move {
             let stopped = || StoreError::Unavailable("the store is shut down".to_owned());
             let calls = self.calls.as_ref().ok_or_else(stopped)?;
@@ -174,7 +182,7 @@ impl Committer {
     }
 
     fn try_commit(&mut self, group: &mut [Box<dyn Work<SqlRows>>]) -> Result<(), StoreError> {
-        for work in group {
+        for work in &mut *group {
             let before = self.changes();
             match work.run(&mut self.engine) {
                 // What found damage before it changed anything keeps its error to itself: the others
@@ -184,7 +192,11 @@ impl Committer {
             }
         }
         self.engine.flush_counters()?;
-        self.engine.rows.commit()
+        self.engine.rows.commit()?;
+        for work in group {
+            work.look(&self.engine);
+        }
+        Ok(())
     }
 
     fn changes(&self) -> (u64, u64) {

@@ -2,4 +2,5 @@
 
 mod charges;
 mod connections;
+mod groups;
 mod partitions;

@@ -220,7 +220,10 @@ impl Deref for Subject {
 
 pub(crate) async fn submit(store: &dyn Store, new: NewJob) {
     let at = new.job.created_at;
-    assert_eq!(store.submit(new, at).await, Ok(Submitted::Accepted));
+    assert_eq!(
+        store.submit(new, at).await,
+        Ok(Submitted::Accepted { taken: false })
+    );
 }
 
 /// The jobs that a poll on endpoint `a` is answered with.

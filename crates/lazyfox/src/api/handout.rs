@@ -80,7 +80,6 @@ pub(super) async fn lease(app: &Arc<App>, ask: Ask) -> Result<Handouts, StoreErr
                 if let State::Running(attempt) = &handout.job.state {
                     let (job, waits) = (handout.job.id, !attempt.begun);
                     owner.fleet.took(&attempt.worker, job, waits, now);
-                    owner.wakes.job(job);
                 }
             }
             Handouts {

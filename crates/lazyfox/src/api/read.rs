@@ -18,6 +18,7 @@ use super::submit::Awaited;
 use crate::app::App;
 use crate::keyring::Need;
 use crate::views;
+use crate::wake::JobWatch;
 
 /// `GET|POST /status/{job}`, with `?ttl=` to set the job's remaining life.
 pub(super) async fn status(
@@ -56,7 +57,13 @@ pub(super) async fn status_sync(
 ) -> ApiResult<Response> {
     let (endpoint, _) = auth::client(&app, &headers, &endpoint, Need::Read).await?;
     let wait_ms = Params::of(&uri).wait_ms(limits::WAIT_MS)?;
-    when_ended(&app, &endpoint, auth::job(&job)?, wait_ms, None).await
+    let wait = Wait {
+        endpoint: &endpoint,
+        job: auth::job(&job)?,
+        ms: wait_ms,
+        watch: None,
+    };
+    when_ended(&app, wait, None).await
 }
 
 async fn load(app: &App, endpoint: &EndpointId, job: JobId) -> ApiResult<Loaded> {
@@ -70,34 +77,54 @@ async fn load(app: &App, endpoint: &EndpointId, job: JobId) -> ApiResult<Loaded>
         .ok_or_else(ApiError::no_job)
 }
 
+/// What a caller waits for.
+pub(super) struct Wait<'a> {
+    pub(super) endpoint: &'a EndpointId,
+    pub(super) job: JobId,
+    /// The longest.
+    pub(super) ms: u64,
+    /// A watch from before there was such a job, of which nothing has to be read then.
+    pub(super) watch: Option<JobWatch<'a>>,
+}
+
 /// The job when it has ended, or as it is when the wait is over or the server stops.
-pub(super) async fn when_ended<'a>(
+pub(super) async fn when_ended(
     app: &App,
-    endpoint: &EndpointId,
-    job: JobId,
-    wait_ms: u64,
-    awaited: impl Into<Option<Awaited<'a>>>,
+    wait: Wait<'_>,
+    awaited: Option<Awaited<'_>>,
 ) -> ApiResult<Response> {
-    let awaited = awaited.into();
+    let (endpoint, job) = (wait.endpoint, wait.job);
     // One wait for the whole call, and its end is believed: the clock may be set back meanwhile.
-    let mut wait = pin!(app.clock.sleep_until(app.now().plus_ms(wait_ms)));
+    let mut sleep = pin!(app.clock.sleep_until(app.now().plus_ms(wait.ms)));
     let mut over = false;
-    let mut watch = app.wakes.watch(endpoint, job);
-    loop {
-        let loaded = load(app, endpoint, job).await?;
-        if loaded.job.status().is_terminal() {
-            if let Some(awaited) = awaited {
-                awaited.answered();
+    let (mut watch, mut is_new) = match wait.watch {
+        Some(watch) => (watch, true),
+        None => (app.wakes.watch(endpoint, job), false),
+    };
+    let mut ended = None;
+    let loaded = loop {
+        if !std::mem::take(&mut is_new) {
+            let loaded = match ended.take() {
+                Some(ended) => ended,
+                None => Arc::new(load(app, endpoint, job).await?),
+            };
+            if loaded.job.status().is_terminal() || over || app.is_closing() {
+                break loaded;
             }
-            return Ok(views::job(&loaded).into_response());
-        }
-        if over || app.is_closing() {
-            return Ok(views::job(&loaded).into_response());
         }
         tokio::select! {
-            () = watch.changed() => {}
-            () = &mut wait => over = true,
+            told = watch.changed() => ended = told,
+            () = &mut sleep => over = true,
             () = app.closed() => {}
         }
+    };
+    if let Some(awaited) = awaited
+        && loaded.job.status().is_terminal()
+    {
+        awaited.answered();
     }
+    Ok(views::job(&loaded).into_response())
 }
+
+#[cfg(test)]
+mod tests;

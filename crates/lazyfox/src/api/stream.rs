@@ -49,7 +49,7 @@ pub(super) async fn stream(
             return Ok(answer(status, &drained.chunks));
         }
         tokio::select! {
-            () = watch.changed() => {}
+            _ = watch.changed() => {}
             () = &mut wait => over = true,
             () = app.closed() => {}
         }

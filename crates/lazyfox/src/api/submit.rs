@@ -1,6 +1,8 @@
 //! `POST /run` and `POST /runsync`.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
@@ -9,16 +11,20 @@ use lazyfox_core::id::{EndpointId, JobId};
 use lazyfox_core::job::{Event, Job, Status};
 use lazyfox_core::limits;
 use lazyfox_core::policy::Terms;
-use lazyfox_store::{Idempotency, NewJob, Submitted};
+use lazyfox_core::time::Timestamp;
+use lazyfox_store::{Idempotency, NewJob, StoreError, Submitted};
+use tokio::sync::Notify;
 
 use super::error::{ApiError, ApiResult, Code};
 use super::input::Submission;
 use super::query::Params;
+use super::read::Wait;
 use super::{auth, body, read};
 use crate::app::{App, JOBS};
 use crate::config::Endpoint;
 use crate::keyring::Need;
 use crate::views;
+use crate::wake::JobWatch;
 use crate::{clock, secrets};
 
 /// `POST /run`: answered when the job is on disk.
@@ -50,7 +56,13 @@ pub(super) async fn runsync(
         job: kept.job,
         answered: false,
     };
-    let response = read::when_ended(&app, &endpoint, kept.job, wait_ms, awaited).await?;
+    let wait = Wait {
+        endpoint: &endpoint,
+        job: kept.job,
+        ms: wait_ms,
+        watch: kept.watch,
+    };
+    let response = read::when_ended(&app, wait, Some(awaited)).await?;
     Ok(views::with_job_id(response, kept.job))
 }
 
@@ -60,19 +72,21 @@ enum Mode {
     Runsync,
 }
 
-struct Kept {
+struct Kept<'a> {
     job: JobId,
     status: Status,
+    /// Of a new job that is waited for, from before it was there.
+    watch: Option<JobWatch<'a>>,
 }
 
-async fn submit(
-    app: &App,
+async fn submit<'a>(
+    app: &'a App,
     endpoint: &EndpointId,
     settings: &Endpoint,
     headers: &HeaderMap,
     request: Request,
     mode: Mode,
-) -> ApiResult<Kept> {
+) -> ApiResult<Kept<'a>> {
     if app.is_closing() {
         return Err(ApiError::closing());
     }
@@ -101,22 +115,51 @@ async fn submit(
         secrets: submission.s3_config.map(|secret| app.key.seal(id, &secret)),
         idempotency,
     };
-    match app.store.submit(new, now).await? {
-        Submitted::Accepted => {
+    let watch = (mode == Mode::Runsync).then(|| app.wakes.watch(endpoint, id));
+    let queue = app.wakes.queue(endpoint);
+    match keep(app, &queue, new, now).await? {
+        Submitted::Accepted { taken } => {
             tracing::info!(target: JOBS, { job.id = %id, endpoint.id = %endpoint }, "job accepted");
-            app.wakes.queue(endpoint).notify_one();
+            if !taken {
+                queue.notify_one();
+            }
             app.wakes.scale.notify_one();
             app.wakes.deadlines.notify_one();
             Ok(Kept {
                 job: id,
                 status: Status::InQueue,
+                watch,
             })
         }
-        Submitted::Known(job, status) => Ok(Kept { job, status }),
+        Submitted::Known(job, status) => Ok(Kept {
+            job,
+            status,
+            watch: None,
+        }),
         Submitted::Conflict(job) => Err(ApiError::new(
             Code::IdempotencyConflict,
             format!("this Idempotency-Key was used for another request, the job {job}"),
         )),
+    }
+}
+
+/// Keeps a job. Where operations gather, somebody is woken for it as soon as it is on its way.
+async fn keep(
+    app: &App,
+    queue: &Notify,
+    new: NewJob,
+    now: Timestamp,
+) -> Result<Submitted, StoreError> {
+    let mut submitting = app.store.submit(new, now);
+    if !app.store.gathers() {
+        return submitting.await;
+    }
+    match poll_fn(|context| Poll::Ready(submitting.as_mut().poll(context))).await {
+        Poll::Ready(submitted) => submitted,
+        Poll::Pending => {
+            queue.notify_one();
+            submitting.await
+        }
     }
 }
 

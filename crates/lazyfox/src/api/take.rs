@@ -109,8 +109,7 @@ fn arrive(
     let says_idle = params.get("job_in_progress").as_deref() == Some("0")
         && app.fleet.abilities(&speaker.worker).polls_tell_idle;
     let mut disowns_before = None;
-    if says_idle {
-        app.fleet.works_on_nothing(&speaker.worker, now);
+    if says_idle && app.fleet.works_on_nothing(&speaker.worker, now) {
         let ms = i64::try_from(ON_ITS_WAY_MS).unwrap_or_default();
         disowns_before = Some(Timestamp::from_ms(now.as_ms() - ms));
     }

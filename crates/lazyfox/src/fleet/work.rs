@@ -9,6 +9,10 @@ use lazyfox_core::time::Timestamp;
 use super::Fleet;
 use super::hands::Named;
 
+/// Workers say with every poll that they work on nothing. To look each time whether that is so would cost as
+/// much as the job between two polls, and what is lost is not missed within a second.
+const COMPARE_EVERY_MS: u64 = 1_000;
+
 /// What follows from a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
@@ -117,12 +121,21 @@ impl Fleet {
         Heard { begun, lost }
     }
 
-    /// A worker that can be believed says that it works on nothing.
-    pub fn works_on_nothing(&self, worker: &WorkerId, now: Timestamp) {
-        if let Some(entry) = self.state().workers.get_mut(worker) {
-            entry.let_go_but_for(&[], now);
-            entry.hands.empty_but_for_new(now);
+    /// A worker that can be believed says that it works on nothing. True when it is time to see whether it
+    /// holds anything all the same.
+    pub fn works_on_nothing(&self, worker: &WorkerId, now: Timestamp) -> bool {
+        let mut state = self.state();
+        let Some(entry) = state.workers.get_mut(worker) else {
+            return true;
+        };
+        entry.let_go_but_for(&[], now);
+        entry.hands.empty_but_for_new(now);
+        let is_time =
+            now.ms_since(entry.compared_at) >= COMPARE_EVERY_MS || now < entry.compared_at;
+        if is_time {
+            entry.compared_at = now;
         }
+        is_time
     }
 
     /// Jobs whose start has to be written down now, with their workers and endpoints; each is said once.

@@ -47,6 +47,8 @@ pub(super) struct Worker {
     pub(super) runtime: Option<Runtime>,
     /// Since when it holds no job, as far as is known.
     pub(super) free_since: Timestamp,
+    /// When what it says it works on was last compared with what it holds.
+    pub(super) compared_at: Timestamp,
     /// Jobs it may still work on although it no longer holds them.
     pub(super) let_go: HashMap<JobId, LetGo>,
     /// Jobs it named in a heartbeat although it does not hold them, once. The next
@@ -95,6 +97,7 @@ impl Worker {
             last_seen_at: now,
             runtime: None,
             free_since: now,
+            compared_at: Timestamp::from_ms(i64::MIN),
             let_go: HashMap::new(),
             named_unheld: HashSet::new(),
             retired: None,

@@ -106,3 +106,28 @@ fn store_of_a_newer_release_is_not_touched() {
     );
     assert_eq!(fs::read(home.database()).expect("it can be read"), before);
 }
+
+/// The second server makes itself a key of its own.
+#[test]
+fn a_server_with_another_key_than_the_others_is_refused() {
+    let url = lazyfox_testing::shared().database();
+    let config = format!("[server]\nauth = \"none\"\ndatabase_url = {url:?}\n[endpoints.e]\n");
+    let (first, second) = (Home::new(&config), Home::new(&config));
+    let mut server = first.serve();
+    refused(
+        &second,
+        &[
+            "lazyfox-data/server.key is not the key of the other servers",
+            "server.key_file",
+        ],
+    );
+    assert!(server.stop().success());
+    fs::copy(
+        first.path().join("lazyfox-data/server.key"),
+        second.path().join("lazyfox-data/server.key"),
+    )
+    .expect("both are there");
+    let mut server = second.serve();
+    assert_eq!(server.call("POST", "e/run", "{\"input\":1}").status, 200);
+    assert!(server.stop().success());
+}

@@ -8,9 +8,17 @@ use serde_json::Value;
 use crate::process;
 use crate::server::{DEADLINE, Home, Server};
 
-fn home(url: &str) -> Home {
+/// Two servers' homes, with one key.
+fn homes(url: &str) -> (Home, Home) {
+    let first = home(url, "");
+    let key = first.path().join("lazyfox-data/server.key");
+    let second = home(url, &format!("key_file = {key:?}\n"));
+    (first, second)
+}
+
+fn home(url: &str, key: &str) -> Home {
     Home::new(&format!(
-        "[server]\nauth = \"none\"\ndatabase_url = {url:?}\n[endpoints.sleepers]\n\
+        "[server]\nauth = \"none\"\ndatabase_url = {url:?}\n{key}[endpoints.sleepers]\n\
          command = [\"sleep\", \"600\"]\nworkers_max = 2\nscaler = \"REQUEST_COUNT\"\n\
          scaler_value = 1\nidle_timeout_s = 600\ninit_timeout_s = 600\nenv = {{ MARK }}\n"
     ))
@@ -36,7 +44,7 @@ fn is_in_charge(shown: &Value) -> bool {
 #[test]
 fn a_server_that_stood_still_starts_nothing_when_it_goes_on() {
     let url = lazyfox_testing::shared().database();
-    let (first, second) = (home(&url), home(&url));
+    let (first, second) = homes(&url);
     let (mut a, mut b) = (first.serve(), second.serve());
     until(&a, is_in_charge);
     process::signal(a.pid(), Signal::STOP);
@@ -57,7 +65,7 @@ fn a_server_that_stood_still_starts_nothing_when_it_goes_on() {
 #[test]
 fn the_workers_of_a_server_that_died_have_their_places_until_they_are_gone() {
     let url = lazyfox_testing::shared().database();
-    let (first, second) = (home(&url), home(&url));
+    let (first, second) = homes(&url);
     let (mut a, mut b) = (first.serve(), second.serve());
     until(&a, is_in_charge);
     a.json("POST", "sleepers/run", r#"{"input":1}"#);

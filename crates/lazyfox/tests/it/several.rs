@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::http::GUARD;
 use crate::server::{Setup, TestServer, id_of};
@@ -18,6 +19,8 @@ const MANAGED: &str = "[endpoints.managed]\ncommand = [\"sleep\", \"600\"]\nwork
 struct Several {
     url: String,
     servers: Vec<TestServer>,
+    /// Where their common key is.
+    key: TempDir,
 }
 
 impl Several {
@@ -26,12 +29,18 @@ impl Several {
         let mut several = Self {
             url: lazyfox_testing::shared().database(),
             servers: Vec::new(),
+            key: tempfile::tempdir().expect("a temporary folder"),
         };
         for _ in 0..count {
-            let setup = Setup::database(&several.url).others(MANAGED);
+            let setup = several.setup().others(MANAGED);
             several.servers.push(setup.start().await);
         }
         several
+    }
+
+    fn setup(&self) -> Setup {
+        let key = self.key.path().join("server.key");
+        Setup::database(&self.url).server(&format!("key_file = {key:?}"))
     }
 
     fn pair(&self) -> (&TestServer, &TestServer) {
@@ -231,6 +240,7 @@ async fn without_the_database_workers_stay_and_none_is_started() {
     let mut several = Several {
         url,
         servers: vec![setup.start().await],
+        key: tempfile::tempdir().expect("a temporary folder"),
     };
     let a = &several.servers[0];
     submit(a).await;

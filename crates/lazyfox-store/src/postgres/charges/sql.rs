@@ -36,6 +36,6 @@ gone AS (
     DELETE FROM lazyfox.servers s
     WHERE s.server = $1
         AND NOT EXISTS (SELECT 1 FROM lazyfox.workers w WHERE w.server = $1))
-UPDATE lazyfox.servers s SET takes = false, seen_until = least(s.seen_until, at)
+UPDATE lazyfox.servers s SET wants = 0, seen_until = least(s.seen_until, at)
 FROM clock
 WHERE s.server = $1 AND EXISTS (SELECT 1 FROM lazyfox.workers w WHERE w.server = $1)";

@@ -57,7 +57,10 @@ macro_rules! pulse {
 ///
 /// `steady`: a server that was silent past its time takes nothing with its first word. After a failure of
 /// the database everybody was, and each gets back what it had. `share`: how much it may take that is not
-/// yet anybody's. What others have in hand at this moment is passed over (SKIP LOCKED), nobody waits.
+/// yet anybody's. `spare`: how many it gives up, because it has more than its share and others, who have
+/// not what is theirs, would take them; those without workers only, and none for a while after one that
+/// nobody took: the others may not know them. What others have in hand at this moment is passed over
+/// (SKIP LOCKED), nobody waits.
 macro_rules! beat {
     () => {
         "WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000)::int8 AS at),
@@ -66,29 +69,48 @@ past AS MATERIALIZED (
                      WHERE s.server = $1), true) AS steady,
            (SELECT count(*) FROM lazyfox.servers s
             WHERE s.server <> $1 AND s.server IS DISTINCT FROM $3::text
-                AND s.seen_until > clock.at AND s.takes) + 1 AS servers,
+                AND s.seen_until > clock.at AND s.wants > 0) + 1 AS servers,
            (SELECT count(*) FROM lazyfox.charges c
             WHERE (c.server = $1 OR c.server = $3::text) AND c.endpoint = ANY($2::text[])) AS held
     FROM clock),
 share AS MATERIALIZED (
-    SELECT CASE WHEN steady THEN
-        greatest(0, (cardinality($2::text[]) + servers - 1) / servers - held) ELSE 0 END AS n
-    FROM past),
+    SELECT CASE WHEN steady THEN greatest(0, fair - held) ELSE 0 END AS n,
+           CASE WHEN steady THEN greatest(0, least(held - fair, (
+               SELECT coalesce(sum(greatest(0, (s.wants + servers - 1) / servers
+                                       - (SELECT count(*) FROM lazyfox.charges c
+                                          WHERE c.server = s.server AND c.until > clock.at))), 0)
+               FROM lazyfox.servers s
+               WHERE s.server <> $1 AND s.server IS DISTINCT FROM $3::text
+                   AND s.seen_until > clock.at)))::int8 ELSE 0 END AS spare
+    FROM clock, past,
+         LATERAL (SELECT (cardinality($2::text[]) + servers - 1) / servers AS fair) AS f),
 seen AS (
     INSERT INTO lazyfox.servers
-        (server, machine, url, version, started_at, seen_until, goes_on_ms, takes)
-    SELECT $1, $6, $7, $8, at, at + $4::int8, $9::int8, cardinality($2::text[]) > 0 FROM clock
-    ON CONFLICT (server) DO UPDATE SET seen_until = excluded.seen_until, takes = excluded.takes),
+        (server, machine, url, version, started_at, seen_until, goes_on_ms, wants)
+    SELECT $1, $6, $7, $8, at, at + $4::int8, $9::int8, cardinality($2::text[]) FROM clock
+    ON CONFLICT (server) DO UPDATE SET seen_until = excluded.seen_until, wants = excluded.wants),
 succeeded AS (DELETE FROM lazyfox.servers s WHERE s.server = $3::text),
 inherited AS (UPDATE lazyfox.workers w SET server = $1 WHERE w.server = $3::text),
+spare AS MATERIALIZED (
+    SELECT c.endpoint FROM lazyfox.charges c, clock
+    WHERE c.server = $1 AND c.endpoint = ANY($2::text[]) AND c.until > at
+        AND NOT EXISTS (SELECT 1 FROM lazyfox.charges g
+                        WHERE g.server = $1 AND g.shared_at > at - 600000)
+        AND NOT EXISTS (SELECT 1 FROM lazyfox.workers w
+                        WHERE w.endpoint = c.endpoint AND w.server = $1)
+    ORDER BY c.endpoint LIMIT (SELECT spare FROM share)),
 kept AS (
     UPDATE lazyfox.charges c
     SET server = $1, term = c.term + (c.server <> $1)::int,
-        until = CASE WHEN c.endpoint = ANY($2::text[]) THEN at + $4::int8 ELSE at END
-    FROM clock
-    WHERE (c.server = $1 OR c.server = $3::text)
+        until = CASE WHEN c.endpoint = ANY($2::text[]) AND NOT gives THEN at + $4::int8 ELSE at END,
+        shared_at = CASE WHEN gives THEN at ELSE c.shared_at END
+    FROM clock, (SELECT k.endpoint AS of,
+                        EXISTS (SELECT 1 FROM spare s WHERE s.endpoint = k.endpoint) AS gives
+                 FROM lazyfox.charges k
+                 WHERE k.server = $1 OR k.server = $3::text) AS g
+    WHERE c.endpoint = g.of AND (c.server = $1 OR c.server = $3::text)
         AND (c.endpoint = ANY($2::text[]) OR c.until > at)
-    RETURNING c.endpoint, c.term),
+    RETURNING c.endpoint, c.term, NOT gives AS stays),
 stale AS (
     SELECT c.endpoint FROM lazyfox.charges c, clock
     WHERE c.endpoint = ANY($2::text[]) AND c.server <> $1 AND c.server IS DISTINCT FROM $3::text
@@ -128,9 +150,10 @@ forgotten AS (
         AND (w.server IN (SELECT server FROM gone)
              OR NOT EXISTS (SELECT 1 FROM lazyfox.servers s WHERE s.server = w.server)))
 SELECT 'kept' AS kind, endpoint, '' AS worker, '' AS server, '' AS machine, '' AS url,
-    term AS number FROM kept WHERE endpoint = ANY($2::text[])
+    term AS number FROM kept WHERE stays AND endpoint = ANY($2::text[])
 UNION ALL SELECT 'taken', endpoint, '', '', '', '', term FROM taken
 UNION ALL SELECT 'taken', endpoint, '', '', '', '', term FROM made WHERE server = $1
+UNION ALL SELECT 'clock', '', '', '', '', '', at FROM clock
 UNION ALL
 SELECT 'there', c.endpoint, '', c.server, coalesce(s.machine, ''), coalesce(s.url, ''), c.until - at
 FROM clock, lazyfox.charges c LEFT JOIN lazyfox.servers s ON s.server = c.server

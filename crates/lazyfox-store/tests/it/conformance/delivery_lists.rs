@@ -175,7 +175,7 @@ pub(super) async fn a_search_for_rare_deliveries_goes_step_by_step(store: &dyn S
             .map(|&n| told(nth_id(n), "a"))
             .map(|new| store.submit(new, START));
         for submitted in together(submits.collect()).await {
-            assert_eq!(submitted, Ok(Submitted::Accepted));
+            assert_eq!(submitted, Ok(Submitted::Accepted { taken: false }));
         }
         let on = endpoint("a");
         store.sweep(&on, Event::Purge, 1_000, at(30)).await.unwrap();

@@ -46,7 +46,7 @@ pub(super) async fn a_search_for_a_rare_status_goes_step_by_step(store: &dyn Sto
             .map(|&n| job_with(nth_id(n), "a", terms()))
             .map(|new| store.submit(new, START));
         for submitted in together(submits.collect()).await {
-            assert_eq!(submitted, Ok(Submitted::Accepted));
+            assert_eq!(submitted, Ok(Submitted::Accepted { taken: false }));
         }
     }
     submit(store, job_with(nth_id(LIST_VISITS_MAX), "a", terms())).await;

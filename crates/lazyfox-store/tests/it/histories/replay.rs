@@ -302,7 +302,7 @@ impl Replay {
             .both(async |store| store.submit(new_job.clone(), now).await)
             .await;
         match submitted {
-            Submitted::Accepted => self.ledger.accepted(&new_job),
+            Submitted::Accepted { .. } => self.ledger.accepted(&new_job),
             Submitted::Known(known, status) => self.ledger.check_known(&new_job, known, status),
             Submitted::Conflict(known) => self.ledger.check_conflict(&new_job, known),
         }

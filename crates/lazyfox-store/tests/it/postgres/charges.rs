@@ -189,10 +189,65 @@ async fn servers_share_what_is_new() {
     assert_eq!(mine(&of_b), ["r", "s"]);
     assert_eq!(who(&of_b, "x"), "there a");
 
-    // What it has it keeps, though a third server comes.
+    // A third server comes: its share is one, as that of the second is two.
     let c = db.server("c").await;
     assert_eq!(mine(&charge(&c, &all).await), [""; 0]);
-    assert_eq!(mine(&charge(&a, &all).await), ["x", "p", "q"]);
+    assert_eq!(mine(&charge(&a, &all).await), ["x", "q"]);
+    assert_eq!(mine(&charge(&c, &all).await), ["p"]);
+    assert_eq!(mine(&charge(&b, &all).await), ["r", "s"]);
+}
+
+/// Of how many endpoints an answer says that this server has them.
+fn has(shared: &Shared) -> usize {
+    let here = |charge: &&Charge| matches!(charge.holder, Holder::Here { .. });
+    shared.of.values().filter(here).count()
+}
+
+#[tokio::test]
+async fn who_has_more_than_its_share_gives_idle_endpoints_up_for_a_server_that_comes() {
+    let db = Database::new();
+    let (a, b) = (db.server("a").await, db.server("b").await);
+    let all = ["t", "u", "v", "w", "x"];
+    assert_eq!(has(&charge(&a, &all).await), 5);
+    for on in ["t", "u", "v"] {
+        assert!(enlist(&a, on, "w1", 1).await);
+    }
+    assert_eq!(has(&charge(&b, &all).await), 0);
+    // Those without workers only; the share of two servers is three each.
+    let kept = charge(&a, &all).await;
+    assert_eq!(
+        ["t", "u", "v", "w", "x"].map(|on| who(&kept, on)),
+        ["here 1", "here 1", "here 1", "nobody", "nobody"].map(str::to_owned)
+    );
+    let came = charge(&b, &all).await;
+    assert_eq!(
+        (who(&came, "w"), who(&came, "x")),
+        ("here 2".into(), "here 2".into())
+    );
+    for _ in 0..3 {
+        assert_eq!(has(&charge(&a, &all).await), 3);
+        assert_eq!(has(&charge(&b, &all).await), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_takes_comes_back_and_is_not_given_up_again_soon() {
+    let db = Database::new();
+    let (a, b) = (db.server("a").await, db.server("b").await);
+    charge(&a, &["w", "x"]).await;
+    charge(&b, &["y", "z"]).await;
+    db.later(2_001);
+    assert_eq!(has(&charge(&b, &["y", "z"]).await), 2);
+    // Who has what it wants is given nothing.
+    assert_eq!(has(&charge(&a, &["w", "x"]).await), 2);
+    // This one wants what another server has; the one that gives cannot know.
+    let c = db.server("c").await;
+    charge(&c, &["y", "z"]).await;
+    assert_eq!(has(&charge(&a, &["w", "x"]).await), 1);
+    charge(&c, &["y", "z"]).await;
+    for _ in 0..3 {
+        assert_eq!(has(&charge(&a, &["w", "x"]).await), 2);
+    }
 }
 
 #[tokio::test]

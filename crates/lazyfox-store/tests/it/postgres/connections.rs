@@ -2,57 +2,112 @@
 
 use std::sync::Arc;
 
+use lazyfox_core::job::Status;
 use lazyfox_store::postgres::{Access, PostgresStore, Trust};
-use lazyfox_store::{Parts, Store, StoreError};
+use lazyfox_store::{Answer, Parts, Store, StoreError};
 use lazyfox_testing::{Options, Postgres, Proxy};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::task::JoinHandle;
 
 use crate::world::*;
 
-/// A database whose commits wait for a standby that there is not.
+/// A database whose commits can be made to hang, as they do while a standby does not answer, and a store
+/// that reaches it through a proxy.
+struct Hanging {
+    postgres: Postgres,
+    proxy: Proxy,
+    store: Arc<PostgresStore>,
+}
+
+impl Hanging {
+    async fn new() -> Self {
+        let postgres = Postgres::start(Options::default());
+        let url = postgres.database();
+        let proxy = Proxy::start(postgres.address());
+        let store = Arc::new(postgres_at(&proxy.through(&url)).await);
+        Self {
+            postgres,
+            proxy,
+            store,
+        }
+    }
+
+    fn waits_for(&self, standby: &str) {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'");
+        self.postgres.psql("postgres", &set);
+        self.postgres.psql("postgres", "SELECT pg_reload_conf()");
+    }
+
+    async fn until_hung(&self, hung: &str) {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        while self.postgres.psql("postgres", sql) != hung {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Operations one after the other, until the commit of one hangs; then its connection is lost, and the
+    /// commit happens before there is another.
+    async fn lose_an_answer<T: Send + 'static>(
+        &self,
+        next: impl Fn(Arc<PostgresStore>, u8) -> Answer<'static, T>,
+    ) -> (u8, JoinHandle<Result<T, StoreError>>) {
+        self.waits_for("nobody");
+        // The setting takes a moment; whoever commits before it does is answered.
+        for n in 1.. {
+            let mut asked = tokio::spawn(next(Arc::clone(&self.store), n));
+            tokio::select! {
+                done = &mut asked => drop(done.unwrap().unwrap()),
+                () = self.until_hung("1") => {
+                    self.proxy.cut();
+                    return (n, asked);
+                }
+            }
+        }
+        unreachable!("it takes less than 256 commits")
+    }
+
+    async fn go_on(&self) {
+        self.waits_for("");
+        self.until_hung("0").await;
+        self.proxy.restore();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_not_said_to_have_failed() {
-    let postgres = Postgres::start(Options::default());
-    let url = postgres.database();
-    let proxy = Proxy::start(postgres.address());
-    let store = Arc::new(postgres_at(&proxy.through(&url)).await);
-    submit(&*store, job(1)).await;
-    let standby = |name: &str| {
-        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
-        postgres.psql("postgres", &set);
-        postgres.psql("postgres", "SELECT pg_reload_conf()");
-    };
-    standby("nobody");
-    // The setting takes a moment; whoever commits before it does is answered.
-    let mut next = 2;
-    let (waiting, submitted) = loop {
-        let (asked, n) = (Arc::clone(&store), next);
-        let mut submitted = tokio::spawn(async move { asked.submit(job(n), START).await });
-        let waits = async {
-            let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-            while postgres.psql("postgres", sql) == "0" {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            done = &mut submitted => drop(done.unwrap().unwrap()),
-            () = waits => break (n, submitted),
-        }
-        next += 1;
-    };
-    proxy.cut();
+    let hanging = Hanging::new().await;
+    let (n, submitted) = hanging
+        .lose_an_answer(|store, n| Box::pin(async move { store.submit(job(n), START).await }))
+        .await;
     let outcome = submitted.await.unwrap();
     assert!(
         matches!(outcome, Err(StoreError::Unknown(_))),
         "{outcome:?}"
     );
-    standby("");
-    proxy.restore();
-    let found = store
-        .load(&endpoint("a"), id(waiting), Parts::default())
+    hanging.go_on().await;
+    let found = hanging.store.load(&endpoint("a"), id(n), Parts::default());
+    assert!(found.await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_out_whose_answer_is_lost_is_given_again() {
+    let hanging = Hanging::new().await;
+    for n in 1..=255 {
+        submit(&*hanging.store, job(n)).await;
+    }
+    let (n, leased) = hanging
+        .lose_an_answer(|store, _| {
+            Box::pin(async move { store.lease(ask("a", "w", 2), at(1)).await })
+        })
         .await;
-    assert!(found.unwrap().is_some());
+    hanging.go_on().await;
+    let given = leased.await.unwrap().unwrap().handouts;
+    let ids: Vec<_> = given.iter().map(|it| it.job.id).collect();
+    assert_eq!(ids, [id(2 * n - 1), id(2 * n)]);
+    assert_eq!(given[0].input, input_of(ids[0]));
+    assert_eq!(given[0].job.status(), Status::InProgress);
+    assert_eq!(take(&*hanging.store, "w", 1, 2).await, [id(2 * n + 1)]);
 }
 
 #[tokio::test]

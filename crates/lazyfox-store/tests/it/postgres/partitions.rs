@@ -120,7 +120,7 @@ fn job_at(n: usize, ms: u64) -> NewJob {
 async fn submit_many(store: &dyn Store, count: usize, ms: u64) {
     let all = (0..count).map(|n| store.submit(job_at(n, ms), at(ms)));
     for submitted in together(all.collect()).await {
-        assert_eq!(submitted, Ok(Submitted::Accepted));
+        assert_eq!(submitted, Ok(Submitted::Accepted { taken: false }));
     }
 }
 
@@ -321,7 +321,7 @@ async fn several_servers_do_it_once() {
     for (n, server) in servers.iter().enumerate() {
         let all = (0..MANY).map(|m| server.submit(job_at(n * MANY + m, 0), at(0)));
         for submitted in together(all.collect()).await {
-            assert_eq!(submitted, Ok(Submitted::Accepted));
+            assert_eq!(submitted, Ok(Submitted::Accepted { taken: false }));
         }
     }
     for ms in (0..400_000).step_by(10_000) {

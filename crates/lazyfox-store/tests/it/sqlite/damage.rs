@@ -55,7 +55,9 @@ async fn a_damaged_job_fails_nobody_but_those_who_ask_for_it() {
         let mut answers: Vec<Answer<'_, bool>> = Vec::new();
         for (n, poll) in (0..10).zip(polls) {
             let new = store.submit(on_b(round * 10 + n + 2), at(20));
-            answers.push(Box::pin(async { Ok(new.await? == Submitted::Accepted) }));
+            answers.push(Box::pin(async {
+                Ok(new.await? == (Submitted::Accepted { taken: false }))
+            }));
             answers.push(Box::pin(async move {
                 assert_corrupt(poll.await);
                 Ok(true)
@@ -112,7 +114,9 @@ async fn an_operation_that_fails_halfway_is_undone_alone() {
     let mut answers: Vec<Answer<'_, bool>> = Vec::new();
     for n in 2..40 {
         let new = store.submit(job(n), at(20));
-        answers.push(Box::pin(async { Ok(new.await? == Submitted::Accepted) }));
+        answers.push(Box::pin(async {
+            Ok(new.await? == (Submitted::Accepted { taken: false }))
+        }));
         // Refused by the rows: an id is there once, a job's as well as a key's.
         let twice = store.add_key(key.clone());
         answers.push(Box::pin(async {

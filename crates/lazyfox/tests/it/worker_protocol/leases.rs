@@ -172,7 +172,8 @@ async fn an_idle_poll_disowns_what_is_not_just_on_its_way(s: &TestServer) {
         s.advance(5_000).await;
         let _early = worker.park_saying("job_in_progress=0").await;
         s.expect(&id, "IN_PROGRESS").await;
-        s.advance(1).await;
+        // What it says is compared once a second.
+        s.advance(1_000).await;
         let _busy = worker.park_saying("job_in_progress=1").await;
         s.expect(&id, "IN_PROGRESS").await;
         let _idle = worker.park_saying("job_in_progress=0").await;

@@ -21,7 +21,7 @@ async fn one_key_is_one_job_on_several_servers() {
         let mut said = String::new();
         for submitted in together(both).await {
             match submitted.unwrap() {
-                Submitted::Accepted => said.push('+'),
+                Submitted::Accepted { .. } => said.push('+'),
                 Submitted::Known(job, Status::InQueue) => write!(said, "{job}").unwrap(),
                 other => panic!("{other:?}"),
             }
