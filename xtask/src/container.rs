@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::layout::Layout;
-use crate::{step, tools};
+use crate::{python, step, tools};
 
-/// The SDK in the image: one of those that `python.rs` installs, whose pip fetches it.
+/// The SDK in the image: one of those that `python.rs` installs.
 const SDK_VERSION: &str = "1.12.0";
 
 /// What the image has beside the smallest Debian.
@@ -96,21 +96,15 @@ fn install_sdk(layout: &Layout, root: &Path) -> Result<(), String> {
     let version = step::answer(inside(root).args(["python3", "-c", program]))
         .ok_or("the test image's python3 does not run")?;
     let target = root.join(format!("usr/local/lib/python{version}/dist-packages"));
-    let pip = || {
-        let python = layout.sdk().join(format!("py-{SDK_VERSION}/bin/python"));
-        // Of this machine's Python, which may be another version.
-        let mut pip = Command::new(python);
-        pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"])
-            .arg("--no-compile")
-            .args(["--only-binary=:all:", "--implementation=cp"])
-            .arg(format!("--python-version={version}"))
-            .arg("--target")
-            .arg(&target)
-            .arg(format!("runpod=={SDK_VERSION}"));
-        pip
-    };
-    // As for the other environments: one more try saves a whole run of the tests.
-    step::run(&mut pip()).or_else(|_| step::run(&mut pip()))?;
+    // By this machine's Python, which may be another version.
+    let python = layout.sdk().join(format!("py-{SDK_VERSION}/bin/python"));
+    let arguments = [
+        "--only-binary=:all:".to_owned(),
+        format!("--python-version={version}"),
+        format!("--target={}", target.display()),
+        format!("runpod=={SDK_VERSION}"),
+    ];
+    python::Installer::get(layout).install(&python, &arguments)?;
     step::run(inside(root).args(["python3", "-c", "import runpod, runpod.serverless"]))
 }
 

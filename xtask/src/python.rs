@@ -1,7 +1,7 @@
 //! One virtual environment for each version of the Python SDK, and one for receivers of webhooks.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
@@ -17,6 +17,10 @@ const VERSIONS: [&str; 5] = ["1.6.2", "1.7.13", "1.10.1", "1.12.0", "2.0.0rc2"];
 /// The public library that verifies webhooks.
 const WEBHOOKS: &str = "standardwebhooks==1.1.0";
 
+/// What installs: pip takes more than a minute of processor time for each of them, and this a second or
+/// two. Where it cannot be had, or fails, pip does it.
+const UV: &str = "uv==0.13.9";
+
 /// pip is bound by one core each while it unpacks, and small machines have two.
 const INSTALLS_AT_ONCE: usize = 2;
 
@@ -25,6 +29,7 @@ const MARKER: &str = ".complete";
 
 /// Makes the environments that are not there yet.
 pub(crate) fn ensure(layout: &Layout) -> Result<(), String> {
+    let installer = Installer::get(layout);
     let mut all: Vec<Environment> = VERSIONS.iter().map(|it| Environment::of_sdk(it)).collect();
     all.push(Environment {
         name: "py-webhooks".to_owned(),
@@ -38,7 +43,7 @@ pub(crate) fn ensure(layout: &Layout) -> Result<(), String> {
             .map(|_| {
                 scope.spawn(|| {
                     std::iter::from_fn(next)
-                        .filter_map(|it| it.ensure(layout.sdk()).err())
+                        .filter_map(|it| it.ensure(layout.sdk(), &installer).err())
                         .collect::<Vec<_>>()
                 })
             })
@@ -75,12 +80,18 @@ impl Environment {
         }
     }
 
-    fn ensure(&self, sdk: &Path) -> Result<(), String> {
-        ensure_environment(&sdk.join(&self.name), &self.requirement, self.check)
+    fn ensure(&self, sdk: &Path, installer: &Installer) -> Result<(), String> {
+        let home = sdk.join(&self.name);
+        ensure_environment(&home, &self.requirement, self.check, installer)
     }
 }
 
-fn ensure_environment(home: &Path, requirement: &str, check: &str) -> Result<(), String> {
+fn ensure_environment(
+    home: &Path,
+    requirement: &str,
+    check: &str,
+    installer: &Installer,
+) -> Result<(), String> {
     let started = Instant::now();
     let marker = home.join(MARKER);
     let python = home.join("bin/python");
@@ -96,9 +107,14 @@ fn ensure_environment(home: &Path, requirement: &str, check: &str) -> Result<(),
             .args(["-m", "venv", "--clear"])
             .arg(home),
     )?;
-    // Indexes and networks hiccup; one more try saves a whole run of the tests.
-    install(&python, requirement).or_else(|_| install(&python, requirement))?;
-    step::run(Command::new(&python).args(["-c", check]).current_dir(home))?;
+    installer.install(&python, &[requirement.to_owned()])?;
+    // What this imports is compiled for all that import it later, whatever the machine is set to.
+    step::run(
+        Command::new(&python)
+            .args(["-c", check])
+            .current_dir(home)
+            .env_remove("PYTHONDONTWRITEBYTECODE"),
+    )?;
     fs::write(&marker, requirement)
         .map_err(|error| format!("cannot write {}: {error}", marker.display()))?;
     step::report(&format!("installed {requirement}"), started);
@@ -110,7 +126,54 @@ fn python_runs(python: &Path) -> bool {
     step::answer(Command::new(python).args(["-c", ""])).is_some()
 }
 
-fn install(python: &Path, requirement: &str) -> Result<(), String> {
+/// What installs packages into environments.
+pub(crate) struct Installer {
+    uv: Option<PathBuf>,
+    cache: PathBuf,
+}
+
+impl Installer {
+    pub(crate) fn get(layout: &Layout) -> Self {
+        let home = layout.sdk().join("uv");
+        let pip = Self {
+            uv: None,
+            cache: layout.sdk().join("uv-cache"),
+        };
+        // Without it everything works, if slowly.
+        match ensure_environment(&home, UV, "import uv", &pip) {
+            Ok(()) => Self {
+                uv: Some(home.join("bin/uv")),
+                ..pip
+            },
+            Err(error) => {
+                println!("{error}");
+                pip
+            }
+        }
+    }
+
+    /// Installs what is asked for in these arguments, which both know.
+    pub(crate) fn install(&self, python: &Path, arguments: &[String]) -> Result<(), String> {
+        if let Some(uv) = &self.uv {
+            let installed = step::run(
+                Command::new(uv)
+                    .args(["pip", "install", "-q", "--python"])
+                    .arg(python)
+                    .args(arguments)
+                    .env("UV_CACHE_DIR", &self.cache)
+                    .env("UV_NO_CONFIG", "1"),
+            );
+            match installed {
+                Ok(()) => return Ok(()),
+                Err(error) => println!("{error}"),
+            }
+        }
+        // Indexes and networks hiccup; one more try saves a whole run of the tests.
+        pip(python, arguments).or_else(|_| pip(python, arguments))
+    }
+}
+
+fn pip(python: &Path, arguments: &[String]) -> Result<(), String> {
     step::run(
         Command::new(python)
             .args([
@@ -120,9 +183,7 @@ fn install(python: &Path, requirement: &str) -> Result<(), String> {
                 "--prefer-binary",
                 "-q",
                 "--disable-pip-version-check",
-                // Most of what comes along is never imported.
-                "--no-compile",
             ])
-            .arg(requirement),
+            .args(arguments),
     )
 }
