@@ -12,8 +12,15 @@ use super::pulse::Knowledge;
 use super::read;
 use crate::Survey;
 
-/// A survey that took long is not made again until many times as much has passed.
+/// A survey that took long is not made again until many times as much has passed: it is a small part of
+/// what the database does. But for so long at the most, because who starts workers waits for it.
 const SHARE: u32 = 10;
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// From the beginning of a survey that took so long to that of the next one.
+fn pause(gap: Duration, took: Duration) -> Duration {
+    gap.max((took * SHARE).min(PAUSE_MAX))
+}
 
 /// One at a time; whoever asks meanwhile waits for the next, which they share.
 #[derive(Default)]
@@ -47,13 +54,19 @@ impl Surveys {
                 return Ok(last.surveys.clone());
             }
             if !gap.is_zero() {
-                let pause = gap.max(last.took * SHARE);
-                tokio::time::sleep_until(last.began_at + pause).await;
+                tokio::time::sleep_until(last.began_at + pause(gap, last.took)).await;
             }
         }
-        let (turn, began_at) = (self.turn.load(SeqCst), Instant::now());
-        let surveys = connect::again(|| Box::pin(read::survey(pool, knowledge, floors)));
-        let surveys = surveys.await?;
+        let turn = self.turn.load(SeqCst);
+        // Tries that came to nothing, while the database was away, cost it nothing.
+        let surveyed = connect::again(|| {
+            Box::pin(async {
+                let began_at = Instant::now();
+                let surveys = read::survey(pool, knowledge, floors).await?;
+                Ok((began_at, surveys))
+            })
+        });
+        let (began_at, surveys) = surveyed.await?;
         *last = Some(Last {
             turn,
             began_at,
@@ -61,5 +74,19 @@ impl Surveys {
             surveys: surveys.clone(),
         });
         Ok(surveys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_survey_waits_for_many_times_what_the_last_one_took_and_never_for_long() {
+        let ms = Duration::from_millis;
+        assert_eq!(pause(ms(80), ms(2)), ms(80));
+        assert_eq!(pause(ms(80), ms(20)), ms(200));
+        assert_eq!(pause(ms(80), ms(4_000)), ms(5_000));
+        assert_eq!(pause(ms(10_000), ms(4_000)), ms(10_000));
     }
 }
