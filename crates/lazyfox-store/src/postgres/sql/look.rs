@@ -102,15 +102,15 @@ spare AS MATERIALIZED (
 kept AS (
     UPDATE lazyfox.charges c
     SET server = $1, term = c.term + (c.server <> $1)::int,
-        until = CASE WHEN c.endpoint = ANY($2::text[]) AND NOT gives THEN at + $4::int8 ELSE at END,
-        shared_at = CASE WHEN gives THEN at ELSE c.shared_at END
-    FROM clock, (SELECT k.endpoint AS of,
-                        EXISTS (SELECT 1 FROM spare s WHERE s.endpoint = k.endpoint) AS gives
-                 FROM lazyfox.charges k
-                 WHERE k.server = $1 OR k.server = $3::text) AS g
-    WHERE c.endpoint = g.of AND (c.server = $1 OR c.server = $3::text)
+        until = CASE WHEN c.endpoint = ANY($2::text[])
+                         AND c.endpoint NOT IN (SELECT s.endpoint FROM spare s)
+                     THEN at + $4::int8 ELSE at END,
+        shared_at = CASE WHEN c.endpoint IN (SELECT s.endpoint FROM spare s)
+                         THEN at ELSE c.shared_at END
+    FROM clock
+    WHERE (c.server = $1 OR c.server = $3::text)
         AND (c.endpoint = ANY($2::text[]) OR c.until > at)
-    RETURNING c.endpoint, c.term, NOT gives AS stays),
+    RETURNING c.endpoint, c.term, c.until > at AS stays),
 stale AS (
     SELECT c.endpoint FROM lazyfox.charges c, clock
     WHERE c.endpoint = ANY($2::text[]) AND c.server <> $1 AND c.server IS DISTINCT FROM $3::text
@@ -150,7 +150,7 @@ forgotten AS (
         AND (w.server IN (SELECT server FROM gone)
              OR NOT EXISTS (SELECT 1 FROM lazyfox.servers s WHERE s.server = w.server)))
 SELECT 'kept' AS kind, endpoint, '' AS worker, '' AS server, '' AS machine, '' AS url,
-    term AS number FROM kept WHERE stays AND endpoint = ANY($2::text[])
+    term AS number FROM kept WHERE stays
 UNION ALL SELECT 'taken', endpoint, '', '', '', '', term FROM taken
 UNION ALL SELECT 'taken', endpoint, '', '', '', '', term FROM made WHERE server = $1
 UNION ALL SELECT 'clock', '', '', '', '', '', at FROM clock
