@@ -1,6 +1,7 @@
 //! The project's own chores: `cargo xtask test` and `cargo xtask setup`.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::process::{Command, ExitCode};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
@@ -32,6 +33,9 @@ Examples:
   cargo xtask test --test sdk -- v1_12_0::     only those of one SDK version
   cargo xtask test --test docker               only the tests with containers
 ";
+
+/// What the test programs themselves look at.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Whether what needs a container engine is set up and tested.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,6 +122,14 @@ fn test(extra: &[OsString], containers: Containers) -> Result<u8, String> {
     }
 }
 
+/// How many tests of a program run at once, where nobody has said it.
+///
+/// Two for a core: they wait for other programs, for leases to end, for disks. With one for a core
+/// half of the machine was idle.
+fn threads() -> usize {
+    2 * thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 fn cargo_test(
     layout: &Layout,
     containers: Containers,
@@ -129,12 +141,14 @@ fn cargo_test(
         Containers::LeftOut => "lazyfox/sdk-tests",
     };
     let started = Instant::now();
+    let threads = std::env::var_os(THREADS).unwrap_or_else(|| threads().to_string().into());
     // Cargo names itself in CARGO, so that the tests use the toolchain that built this program.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["test", "--workspace", "--features", features])
         .args(own)
         .args(extra)
+        .env(THREADS, threads)
         .env("LAZYFOX_TEST_SDK_DIR", layout.sdk())
         .env("LAZYFOX_TEST_CONTAINER_DIR", layout.container())
         .current_dir(layout.root())

@@ -15,7 +15,6 @@ use crate::http::{Answer, request};
 use crate::{port, process};
 
 pub(crate) mod endpoint;
-pub(crate) mod permit;
 
 pub(crate) use self::endpoint::Endpoint;
 
@@ -33,23 +32,16 @@ pub(crate) struct Server {
     child: Child,
     port: u16,
     dir: TempDir,
-    _permit: permit::Permit,
 }
 
 impl Server {
     /// Starts a server with these endpoints and waits until it listens.
     pub(crate) fn start(endpoints: &[Endpoint]) -> Self {
-        let permit = permit::take();
         let dir = tempfile::tempdir().expect("a temporary folder");
         let port = port::free();
         let child = serve(dir.path(), port, endpoints);
         // From here on a panic stops the child as well.
-        let mut server = Self {
-            child,
-            port,
-            dir,
-            _permit: permit,
-        };
+        let mut server = Self { child, port, dir };
         server.until_ready();
         server
     }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::http::request;
 use crate::process;
 use crate::sdk::{self, LATEST};
-use crate::server::{DEADLINE, MARK, permit};
+use crate::server::{DEADLINE, MARK};
 
 /// For what has been killed already.
 pub(super) const MOMENT: Duration = Duration::from_secs(5);
@@ -21,7 +21,6 @@ pub(super) const MOMENT: Duration = Duration::from_secs(5);
 /// A folder for handlers and data; what is started here carries its mark.
 pub(super) struct Place {
     dir: TempDir,
-    _permit: permit::Permit,
 }
 
 /// What a command left.
@@ -42,10 +41,8 @@ impl Sent {
 
 impl Place {
     pub(super) fn new() -> Self {
-        let permit = permit::take();
         Self {
             dir: tempfile::tempdir().expect("a temporary folder"),
-            _permit: permit,
         }
     }
 
