@@ -84,6 +84,10 @@ pub struct PostgresStore {
     saying: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// What is wrong where connections are no sessions.
+const SESSIONS_LENT: &str = "several connections are one session there, as behind PgBouncer with \
+    pool_mode = transaction or statement; set pool_mode = session";
+
 type Fallible<T> = std::result::Result<T, Failure>;
 
 /// A worker that polls at one server may take a job from another at the same moment, whose clock may
@@ -111,9 +115,13 @@ impl PostgresStore {
     pub async fn open(access: &Access, server: String) -> Result<Self> {
         let pool = access.pool()?;
         let place = access.place();
+        let lent = connect::again(|| Box::pin(connect::sessions_are_lent(&pool))).await;
+        if lent.map_err(|failure| schema::explain(&place, failure))? {
+            return Err(schema::open_error(&place, SESSIONS_LENT));
+        }
         let format = schema::check(&pool, &place).await?;
         if format == Format::None {
-            schema::migrate(&pool, &place).await?;
+            schema::migrate(&pool, &place, &[]).await?;
         }
         if let Some(refusal) = schema::refusal(format, &place) {
             return Err(refusal);
@@ -174,7 +182,13 @@ impl PostgresStore {
     /// # Errors
     /// When it cannot be reached, or refuses.
     pub async fn migrate(access: &Access) -> Result<Format> {
-        schema::migrate(&access.pool()?, &access.place()).await
+        Self::migrate_further(access, &[]).await
+    }
+
+    /// The same with the steps of a release that is still to come, for tests.
+    #[doc(hidden)]
+    pub async fn migrate_further(access: &Access, later: &[&str]) -> Result<Format> {
+        schema::migrate(&access.pool()?, &access.place(), later).await
     }
 
     /// Whether this is the hash of the key that the servers of this database have in common. The first that

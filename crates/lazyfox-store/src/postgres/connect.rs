@@ -1,5 +1,6 @@
 //! Connections to the database, and what its errors mean.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,11 +9,11 @@ use std::time::Duration;
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use tokio_postgres::Row;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::hosts::{Hosts, OneOf};
@@ -326,6 +327,37 @@ pub(super) async fn client(pool: &Pool) -> Result<Client, Failure> {
         ),
         other => Failure::NoConnection(format!("no connection to the database: {other}")),
     })
+}
+
+/// How often each of two connections is asked whose session it is.
+const SESSIONS_ASKED: usize = 4;
+
+/// Whether a connection is a session of its own. Where something in between lends one session to many
+/// connections, as PgBouncer does in the modes `transaction` and `statement`, none of them keeps its settings
+/// and statements, and most of what a server wants fails.
+///
+/// It is found out by who answers: two connections are then one session, or one is two.
+pub(super) async fn sessions_are_lent(pool: &Pool) -> Result<bool, Failure> {
+    let pair = [client(pool).await?, client(pool).await?];
+    let mut sessions = [BTreeSet::new(), BTreeSet::new()];
+    for _ in 0..SESSIONS_ASKED {
+        for (client, its) in pair.iter().zip(&mut sessions) {
+            its.insert(session(client).await?);
+        }
+    }
+    let [one, other] = &sessions;
+    Ok(one.len() > 1 || other.len() > 1 || one == other)
+}
+
+/// Which process of the database answers, asked without a prepared statement.
+async fn session(client: &Client) -> Result<String, Failure> {
+    let answer = client.simple_query("SELECT pg_backend_pid()").await;
+    let said = answer.map_err(failed)?.into_iter().find_map(|it| match it {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    let none = || StoreError::Corrupt("the database does not say which session it is".to_owned());
+    Ok(said.ok_or_else(none)?)
 }
 
 /// One try of a read.

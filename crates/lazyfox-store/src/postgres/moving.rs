@@ -82,7 +82,7 @@ impl Holdings {
         let pool = access.pool()?;
         let place = access.place();
         if schema::check(&pool, &place).await? == Format::None {
-            schema::migrate(&pool, &place).await?;
+            schema::migrate(&pool, &place, &[]).await?;
         }
         Self::open(access).await
     }

@@ -1,8 +1,11 @@
 //! The tables: made where there are none, and brought up to date when somebody says so.
 
-use deadpool_postgres::{Client, Pool};
+use std::time::Duration;
 
-use super::connect::{self, Failure, failed};
+use deadpool_postgres::{Client, Pool};
+use tokio::time::Instant;
+
+use super::connect::{self, Failure, Remedy, failed};
 use super::row::column;
 use crate::StoreError;
 
@@ -17,6 +20,13 @@ const NEEDS: i32 = 1;
 
 /// Who migrates holds this lock of the database; the number has no meaning.
 const LOCK: i64 = 0x6c61_7a79_666f_7801;
+
+/// How long a step waits for a lock, and others behind it.
+const LOCKED_MS: u32 = 500;
+/// Pause before it is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long it is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is made before the first migration.
 const BOOK: &str = "
@@ -85,35 +95,71 @@ pub(super) async fn check(pool: &Pool, place: &str) -> Result<Format, StoreError
     format.map_err(|failure| explain(place, failure))
 }
 
-/// Makes the tables what this program knows. Programs of earlier releases go on meanwhile, unless the format
-/// says that they cannot.
-pub(super) async fn migrate(pool: &Pool, place: &str) -> Result<Format, StoreError> {
-    let steps = async {
-        let mut client = connect::client(pool).await?;
-        let transaction = client.transaction().await.map_err(failed)?;
-        // A step may take as long as it takes.
+/// Makes the tables what this program knows, and takes the steps of a later one after that. Programs of
+/// earlier releases go on meanwhile, unless the format says that they cannot.
+///
+/// All of it happens in one transaction. While one of its steps waits for a lock, whoever comes waits behind
+/// it: so it lets go of everything soon, and begins anew. A server that had what it wanted first goes on.
+pub(super) async fn migrate(
+    pool: &Pool,
+    place: &str,
+    later: &[&str],
+) -> Result<Format, StoreError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let failure = match take_steps(pool, later).await {
+            Ok(format) => return Ok(format),
+            Err(failure) => failure,
+        };
+        if failure.remedy() != Remedy::Again {
+            return Err(explain(place, failure));
+        }
+        if Instant::now() >= until {
+            return Err(in_the_way(place, failure));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn take_steps(pool: &Pool, later: &[&str]) -> Result<Format, Failure> {
+    let mut client = connect::client(pool).await?;
+    let transaction = client.transaction().await.map_err(failed)?;
+    // A step may take as long as it takes, and whoever migrates already is waited for.
+    let alone = format!(
+        "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({LOCK}); \
+         SET LOCAL lock_timeout = {LOCKED_MS}; {BOOK}"
+    );
+    transaction.batch_execute(&alone).await.map_err(failed)?;
+    let latest = "SELECT coalesce(max(number), 0) FROM lazyfox.format";
+    let row = transaction.query_one(latest, &[]).await.map_err(failed)?;
+    let from = usize::try_from(column::<i32>(&row, 0)?).unwrap_or(0);
+    let steps = (1_i32..).zip(MIGRATIONS.iter().chain(later));
+    for (number, step) in steps.skip(from) {
+        transaction.batch_execute(step).await.map_err(failed)?;
+        let program = concat!("lazyfox ", env!("CARGO_PKG_VERSION"));
+        let note = "INSERT INTO lazyfox.format (number, needs, program) VALUES ($1, $2, $3)";
         transaction
-            .batch_execute(&format!(
-                "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({LOCK}); {BOOK}"
-            ))
+            .execute(note, &[&number, &NEEDS, &program])
             .await
             .map_err(failed)?;
-        let latest = "SELECT coalesce(max(number), 0) FROM lazyfox.format";
-        let row = transaction.query_one(latest, &[]).await.map_err(failed)?;
-        let from = usize::try_from(column::<i32>(&row, 0)?).unwrap_or(0);
-        for (number, migration) in (1_i32..).zip(MIGRATIONS).skip(from) {
-            transaction.batch_execute(migration).await.map_err(failed)?;
-            let program = concat!("lazyfox ", env!("CARGO_PKG_VERSION"));
-            let note = "INSERT INTO lazyfox.format (number, needs, program) VALUES ($1, $2, $3)";
-            transaction
-                .execute(note, &[&number, &NEEDS, &program])
-                .await
-                .map_err(failed)?;
-        }
-        transaction.commit().await.map_err(failed)?;
-        format_of(&client).await
+    }
+    transaction.commit().await.map_err(failed)?;
+    format_of(&client).await
+}
+
+fn in_the_way(place: &str, failure: Failure) -> StoreError {
+    let why = match failure {
+        Failure::Database(error) => connect::explained(&error),
+        other => other.into_error().to_string(),
     };
-    steps.await.map_err(|failure| explain(place, failure))
+    open_error(
+        place,
+        &format!(
+            "for {} s its tables could not be changed, since others had locks on them: {why}; \
+             nothing was changed. A dump, or another long transaction, has to end first",
+            PATIENCE.as_secs()
+        ),
+    )
 }
 
 /// Why a server must not work with such tables.

@@ -31,7 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 /// How long an answer may take before the connection is given up.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What gathers, in one direction.
+/// What gathers, in one direction. Deadlines and deliveries are not told: whoever makes one sees to it, and
+/// when that server dies the look finds them.
 #[derive(Default)]
 pub(super) struct Heap {
     news: Mutex<Gathered>,
@@ -44,7 +45,6 @@ struct Gathered {
     job_count: usize,
     queues: BTreeMap<EndpointId, u64>,
     heads: BTreeMap<EndpointId, Seq>,
-    deliveries: bool,
     settings: bool,
     missed: bool,
 }
@@ -68,7 +68,6 @@ impl Heap {
             let so_far = gathered.queues.entry(endpoint).or_default();
             *so_far = so_far.saturating_add(count);
         }
-        gathered.deliveries |= news.deliveries;
         gathered.settings |= news.settings;
         gathered.missed |= news.missed;
         drop(gathered);
@@ -104,11 +103,7 @@ impl Gathered {
     }
 
     fn into_news(self) -> Option<News> {
-        let some = !self.jobs.is_empty()
-            || !self.queues.is_empty()
-            || self.deliveries
-            || self.settings
-            || self.missed;
+        let some = !self.jobs.is_empty() || !self.queues.is_empty() || self.settings || self.missed;
         let jobs = self
             .jobs
             .into_iter()
@@ -116,10 +111,9 @@ impl Gathered {
         some.then(|| News {
             jobs: jobs.collect(),
             queues: self.queues.into_iter().collect(),
-            deadlines: false,
-            deliveries: self.deliveries,
             settings: self.settings,
             missed: self.missed,
+            ..News::default()
         })
     }
 }
@@ -127,11 +121,7 @@ impl Gathered {
 /// News as messages: the sender in front, then a line for each thing.
 fn messages(server: &str, news: &News, heads: &BTreeMap<EndpointId, Seq>) -> Vec<String> {
     let mut lines = Vec::new();
-    for (flag, line) in [
-        (news.deliveries, "d"),
-        (news.settings, "s"),
-        (news.missed, "m"),
-    ] {
+    for (flag, line) in [(news.settings, "s"), (news.missed, "m")] {
         if flag {
             lines.push(line.to_owned());
         }
@@ -178,10 +168,6 @@ fn read(server: &str, message: &str, floors: &Floors) -> Option<News> {
     for line in lines {
         let mut words = line.split(' ');
         let understood = match words.next() {
-            Some("d") => {
-                news.deliveries = true;
-                Some(())
-            }
             Some("s") => {
                 news.settings = true;
                 Some(())
@@ -315,7 +301,6 @@ mod tests {
         let told = News {
             jobs: jobs.collect(),
             queues: vec![(endpoint.clone(), 3)],
-            deliveries: true,
             settings: true,
             ..News::default()
         };
@@ -332,7 +317,6 @@ mod tests {
             let news = read("other", message, &floors).unwrap();
             heard.jobs.extend(news.jobs);
             heard.queues.extend(news.queues);
-            heard.deliveries |= news.deliveries;
             heard.settings |= news.settings;
             heard.missed |= news.missed;
         }

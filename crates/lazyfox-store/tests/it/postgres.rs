@@ -3,4 +3,5 @@
 mod charges;
 mod connections;
 mod groups;
+mod migrations;
 mod partitions;

@@ -187,6 +187,15 @@ pub(crate) async fn postgres_at(url: &str) -> PostgresStore {
     postgres_of(url, "here").await
 }
 
+/// A session of somebody else.
+pub(crate) async fn session(url: &str, begin: &str) -> tokio_postgres::Client {
+    let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
+    let (client, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(begin).await.unwrap();
+    client
+}
+
 /// That of a server of this name.
 pub(crate) async fn postgres_of(url: &str, server: &str) -> PostgresStore {
     let access = Access::parse(url, None, Trust::System, CONNECTIONS).unwrap();

@@ -136,6 +136,29 @@ async fn a_host_that_says_nothing_keeps_nobody_from_the_next() {
     submit(&postgres_at(&url).await, job(1)).await;
 }
 
+/// As behind PgBouncer in the modes in which it lends sessions: whoever asks hears of the same one, or of
+/// another one each time.
+#[tokio::test]
+async fn connections_that_are_no_sessions_are_refused() {
+    let postgres = lazyfox_testing::shared();
+    for session in ["7", "(random() * 1e9)::int"] {
+        let url = postgres.database();
+        let database = url.rsplit('/').next().unwrap();
+        let lent = format!(
+            "CREATE SCHEMA lent;
+             CREATE FUNCTION lent.pg_backend_pid() RETURNS int AS 'SELECT {session}' LANGUAGE sql;
+             ALTER DATABASE {database} SET search_path = lent, pg_catalog"
+        );
+        postgres.psql(&url, &lent);
+        let access = Access::parse(&url, None, Trust::System, 4).unwrap();
+        let Err(StoreError::Open(text)) = PostgresStore::open(&access, "here".to_owned()).await
+        else {
+            panic!("it was opened");
+        };
+        assert!(text.contains("pool_mode = session"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_database_with_tls_and_a_password() {
     const PASSWORD: &str = "p@ss/w:rd ' ?";

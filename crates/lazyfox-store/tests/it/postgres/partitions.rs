@@ -88,14 +88,6 @@ impl Database {
         ));
         size.parse().unwrap()
     }
-
-    async fn session(&self, begin: &str) -> tokio_postgres::Client {
-        let connected = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await;
-        let (client, connection) = connected.unwrap();
-        tokio::spawn(connection);
-        client.batch_execute(begin).await.unwrap();
-        client
-    }
 }
 
 fn random(n: usize) -> [u8; 16] {
@@ -166,9 +158,11 @@ async fn partitions_go_with_their_jobs_while_a_snapshot_is_held() {
     assert_eq!(db.parts(), []);
     store.prune(at(10_000), 1).await.unwrap();
     assert_eq!(db.parts(), [(15_000, 135_000)]);
-    let held = db
-        .session("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()")
-        .await;
+    let held = session(
+        &db.url,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()",
+    )
+    .await;
     submit_many(&store, 2 * MANY, 20_000).await;
     store.prune(at(20_000), 1).await.unwrap();
     let parts = [(15_000, 135_000), (135_000, 255_000)];
@@ -349,9 +343,11 @@ async fn one_server_at_a_time_does_it() {
     let db = Database::new();
     let store = db.server("here").await;
     submit_many(&store, MANY, 0).await;
-    let other = db
-        .session("BEGIN; SELECT pg_advisory_xact_lock(x'6c617a79666f7802'::int8)")
-        .await;
+    let other = session(
+        &db.url,
+        "BEGIN; SELECT pg_advisory_xact_lock(x'6c617a79666f7802'::int8)",
+    )
+    .await;
     store.prune(at(1_000), 1).await.unwrap();
     assert_eq!(db.parts(), []);
     other.batch_execute("COMMIT").await.unwrap();
@@ -365,7 +361,7 @@ async fn a_session_in_the_way_is_not_waited_for() {
     let store = db.server("here").await;
     submit_many(&store, MANY, 0).await;
     let reads = "BEGIN; SELECT count(*) FROM lazyfox.jobs";
-    let held = db.session(reads).await;
+    let held = session(&db.url, reads).await;
     let began_at = std::time::Instant::now();
     for ms in [1_000, 1_000 + AFTER] {
         let all: Vec<_> = (0..20)
@@ -384,7 +380,7 @@ async fn a_session_in_the_way_is_not_waited_for() {
     submit_many(&store, MANY, 1_210_000).await;
 
     end_many(&store, 2 * MANY + 40, 1_220_000).await;
-    let held = db.session(reads).await;
+    let held = session(&db.url, reads).await;
     forget_all(&store, LATER).await;
     for n in [1, 2] {
         store.prune(at(LATER + n * AFTER), 1).await.unwrap();

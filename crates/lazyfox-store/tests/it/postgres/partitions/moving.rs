@@ -68,7 +68,7 @@ async fn nobody_misses_what_moves() {
         )
         .unwrap();
     }
-    let moving = db.session(&moves).await;
+    let moving = session(&db.url, &moves).await;
     let ended = async {
         let waits = "SELECT count(DISTINCT pid) FROM pg_locks
             WHERE relation = 'lazyfox.jobs'::regclass AND NOT granted";
