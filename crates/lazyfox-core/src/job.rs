@@ -105,6 +105,8 @@ pub enum Event {
     HandBack {
         /// The worker that did not get it.
         worker: WorkerId,
+        /// Since when it would have had it: it may have got the job by another poll meanwhile.
+        since: Timestamp,
     },
     /// A heartbeat of the worker.
     Renew {
@@ -351,7 +353,9 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refused> {
         ) => return take(job, worker, lease_ms, waits, now),
         (State::Running(_), Event::Take { .. }) => Refused::NotQueued,
 
-        (State::Running(attempt), Event::HandBack { worker }) if attempt.worker == worker => {
+        (State::Running(attempt), Event::HandBack { worker, since })
+            if attempt.worker == worker && attempt.started_at == since =>
+        {
             // It never started, so its wait goes on as it was.
             return Ok(requeued(job.clone(), Vec::new()));
         }

@@ -34,4 +34,14 @@ pub struct News {
 impl News {
     /// Some jobs, nobody knows how many.
     pub const ANY: u64 = u64::MAX;
+
+    /// Adds more.
+    pub fn and(&mut self, more: Self) {
+        self.jobs.extend(more.jobs);
+        self.queues.extend(more.queues);
+        self.deadlines |= more.deadlines;
+        self.deliveries |= more.deliveries;
+        self.settings |= more.settings;
+        self.missed |= more.missed;
+    }
 }

@@ -32,7 +32,7 @@ mod wire;
 mod write;
 
 use deadpool_postgres::Pool;
-use lazyfox_core::id::{EndpointId, WorkerId};
+use lazyfox_core::id::{EndpointId, JobId, WorkerId};
 use lazyfox_core::time::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +55,7 @@ use self::surveys::Surveys;
 use self::wire::Wire;
 use crate::engine::{Engine, Result};
 use crate::work::work_then;
-use crate::{Answer, Ask, Leased, NewJob, Submitted};
+use crate::{Answer, Ask, Drained, Leased, NewJob, Submitted};
 
 /// Workers whose endpoints are remembered.
 const WORKERS_KNOWN: usize = 50_000;
@@ -115,7 +115,7 @@ impl PostgresStore {
     pub async fn open(access: &Access, server: String) -> Result<Self> {
         let pool = access.pool()?;
         let place = access.place();
-        let lent = connect::again(|| Box::pin(connect::sessions_are_lent(&pool))).await;
+        let lent = connect::again(&pool, || Box::pin(connect::sessions_are_lent(&pool))).await;
         if lent.map_err(|failure| schema::explain(&place, failure))? {
             return Err(schema::open_error(&place, SESSIONS_LENT));
         }
@@ -198,7 +198,7 @@ impl PostgresStore {
     /// When the database cannot answer.
     pub async fn is_server_key(&self, hash: &[u8; 32]) -> Result<bool> {
         let known = || Box::pin(registers::is_server_key(&self.pool, hash)) as _;
-        connect::answer(known).await
+        connect::answer(&self.pool, known).await
     }
 
     /// The endpoints on which a worker may hold jobs.
@@ -212,7 +212,7 @@ impl PostgresStore {
             }
         }
         let name = worker.as_str();
-        let found = connect::answer(|| {
+        let found = connect::answer(&self.pool, || {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
                 let statement = client.prepare_cached(sql::HELD_ON).await.map_err(failed)?;
@@ -227,8 +227,9 @@ impl PostgresStore {
             workers.clear();
         }
         let known = workers.entry(worker.clone()).or_default();
-        known.looked = true;
         known.on.extend(found);
+        // Of a worker that only other servers have seen so far nothing is known for good.
+        known.looked = !known.on.is_empty();
         Ok(known.on.clone())
     }
 
@@ -277,7 +278,7 @@ impl PostgresStore {
 
     /// Gives a worker what waits, and takes from it what it does not know of.
     fn hand_out(&self, ask: Ask, now: Timestamp) -> Answer<'_, Leased> {
-        self.polls(&ask.worker, &ask.endpoint);
+        self.speaks(&ask.worker, &ask.endpoint);
         let mut needs = Needs {
             heads: ask.most(),
             ..Needs::default()
@@ -318,7 +319,34 @@ impl PostgresStore {
         })
     }
 
-    fn polls(&self, worker: &WorkerId, endpoint: &EndpointId) {
+    /// Takes chunks off a stream.
+    fn take_off(
+        &self,
+        endpoint: &EndpointId,
+        job: JobId,
+        bytes_max: usize,
+    ) -> Answer<'_, Option<Drained>> {
+        let mut needs = Needs::job(job);
+        needs.chunks.insert(job.into(), bytes_max.max(1));
+        let on = endpoint.clone();
+        // What the try before took, which may have been committed although no answer came: it is gone then,
+        // and nobody else has it.
+        let taken = Mutex::new(None);
+        self.groups.call(endpoint, Plan::of(needs), move |engine| {
+            let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((through, drained)) = &*taken
+                && !engine.rows.has_chunks_through(job, *through)
+            {
+                return Ok(Some(Drained::clone(drained)));
+            }
+            let drained = engine.drain(&on, job, bytes_max)?;
+            *taken = engine.rows.taken_through(job).zip(drained.clone());
+            Ok(drained)
+        })
+    }
+
+    /// Notes that a worker speaks for an endpoint.
+    fn speaks(&self, worker: &WorkerId, endpoint: &EndpointId) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = workers.get_mut(worker) {
             if !known.on.contains(endpoint) {

@@ -71,6 +71,8 @@ pub struct Handout {
 pub struct Heartbeat {
     /// Who.
     pub worker: WorkerId,
+    /// Whose jobs it works on, as it says.
+    pub endpoint: EndpointId,
     /// The jobs it names; `None` where its version cannot be trusted to name all of them, and
     /// then every lease of the worker is renewed. Those that wait inside the worker are named by none, and
     /// are renewed with any that is.

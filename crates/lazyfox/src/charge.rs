@@ -25,7 +25,9 @@ struct State {
     /// No other server shares the store.
     alone: bool,
     of: BTreeMap<EndpointId, Charge>,
-    /// Until when this server may act on it.
+    /// When what it said last was sent that the store has.
+    said_at: Option<Instant>,
+    /// Until when this server may act on what it heard.
     until: Option<Instant>,
     /// Its workers as the store has them, where that was not yet compared with what is.
     own: Option<BTreeSet<(EndpointId, WorkerId)>>,
@@ -59,6 +61,7 @@ impl InCharge {
             state: Mutex::new(State {
                 alone,
                 of: BTreeMap::new(),
+                said_at: None,
                 until: None,
                 own: None,
                 succeeds: None,
@@ -96,6 +99,15 @@ impl InCharge {
             Holder::Here { term } => Some(term),
             Holder::There(_) | Holder::Nobody => None,
         }
+    }
+
+    /// For how long the store has taken nothing that this server said, where that is too long for it to be
+    /// in charge of anything. To say so is to write, so others who write would have to wait as well.
+    #[must_use]
+    pub fn unheard_for(&self) -> Option<Duration> {
+        let state = self.state();
+        let over = state.until.is_some_and(|until| Instant::now() >= until);
+        state.said_at.filter(|_| over).map(|at| at.elapsed())
     }
 
     /// Who starts the endpoint's workers.
@@ -153,7 +165,7 @@ impl InCharge {
     }
 
     /// True when it is another state of things than before.
-    fn put(&self, shared: Shared, until: Instant) -> bool {
+    fn put(&self, shared: Shared, said_at: Instant, until: Instant) -> bool {
         let mut state = self.state();
         let lapsed = state.until.is_none_or(|until| Instant::now() >= until);
         let changed = lapsed || state.of != shared.of;
@@ -176,7 +188,7 @@ impl InCharge {
         }
         state.of = shared.of;
         state.own = Some(shared.own);
-        state.until = Some(until);
+        (state.said_at, state.until) = (Some(said_at), Some(until));
         state.succeeds = None;
         changed
     }
@@ -215,7 +227,7 @@ pub async fn renew(app: &App, at_once: bool) -> Result<Option<Duration>, StoreEr
     let again = Duration::from_millis(shared.again_ms);
     let there: BTreeSet<_> = app.fleet.managed().into_iter().collect();
     let differs = shared.own != there;
-    if app.charge.put(shared, until) || differs {
+    if app.charge.put(shared, asked_at, until) || differs {
         app.wakes.scale.notify_one();
     }
     Ok(Some(again))

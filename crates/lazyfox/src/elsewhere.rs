@@ -15,9 +15,13 @@ const AFTER_ERROR_MS: u64 = 500;
 pub async fn listen(app: &App) {
     let watched = || watched(app);
     let now = || app.now();
+    let mut owed = News::default();
     loop {
         let heard = match app.store.news(&watched, &now).await {
-            Ok(news) => take_up(app, news).await,
+            Ok(news) => {
+                owed.and(news);
+                take_up(app, &mut owed).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = heard {
@@ -43,18 +47,34 @@ fn watched(app: &App) -> Watched {
     }
 }
 
-async fn take_up(app: &App, news: News) -> Result<(), StoreError> {
+/// What it cannot see to now stays owed.
+async fn take_up(app: &App, owed: &mut News) -> Result<(), StoreError> {
     // One look at the fleet for all: others may end thousands of jobs a second that nobody here works on.
     let with = app
         .fleet
-        .with_any(&news.jobs.iter().map(|(_, job)| *job).collect());
-    for (endpoint, job) in &news.jobs {
-        app.wakes.job(*job);
-        if let Some(worker) = with.get(job) {
-            let_go(app, endpoint, *job, worker.clone()).await?;
-        }
+        .with_any(&owed.jobs.iter().map(|(_, job)| *job).collect());
+    wake(app, owed);
+    owed.jobs.retain(|(_, job)| with.contains_key(job));
+    if owed.settings {
+        app.take_up_changes().await?;
+        owed.settings = false;
     }
-    for (endpoint, count) in &news.queues {
+    while let Some((endpoint, job)) = owed.jobs.last().cloned() {
+        if let Some(worker) = with.get(&job) {
+            let_go(app, &endpoint, job, worker.clone()).await?;
+        }
+        owed.jobs.pop();
+    }
+    Ok(())
+}
+
+/// Wakes those who wait, which needs no store.
+fn wake(app: &App, owed: &mut News) {
+    for (_, job) in &owed.jobs {
+        app.wakes.job(*job);
+    }
+    let queues = std::mem::take(&mut owed.queues);
+    for (endpoint, count) in &queues {
         let queue = app.wakes.queue(endpoint);
         if *count > WOKEN_MAX {
             queue.notify_waiters();
@@ -65,19 +85,16 @@ async fn take_up(app: &App, news: News) -> Result<(), StoreError> {
         }
         app.wakes.scale.notify_one();
     }
-    if news.missed {
+    if std::mem::take(&mut owed.missed) {
         app.wakes.all();
+        owed.settings = true;
     }
-    if news.deadlines || !news.queues.is_empty() {
+    if std::mem::take(&mut owed.deadlines) || !queues.is_empty() {
         app.wakes.deadlines.notify_one();
     }
-    if news.deliveries {
+    if std::mem::take(&mut owed.deliveries) {
         app.wakes.outbox.notify_one();
     }
-    if news.settings || news.missed {
-        app.take_up_changes().await?;
-    }
-    Ok(())
 }
 
 /// A worker of this server may work on a job that another server ended or queued again.
@@ -111,4 +128,44 @@ async fn let_go(
         job: loaded.job,
     }]);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lazyfox_core::time::Timestamp;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::failing::FailingStore;
+    use crate::secrets::ServerKey;
+
+    #[tokio::test]
+    async fn what_the_store_could_not_answer_stays_owed() {
+        let now = Timestamp::from_ms(1_000_000);
+        let store = Arc::new(FailingStore::new(now));
+        let (key, clock) = (ServerKey::ephemeral(), Clock::manual(now));
+        let app = App::new(Config::empty(), store.clone(), key, clock, "");
+        let on: EndpointId = "a".parse().unwrap();
+        let queue = app.wakes.queue(&on);
+        let mut owed = News {
+            queues: vec![(on, 1)],
+            missed: true,
+            ..News::default()
+        };
+        store.fail_next("overrides");
+        take_up(&app, &mut owed).await.unwrap_err();
+        // Nobody who waits has to wait for the store.
+        queue.notified().await;
+        let settings = News {
+            settings: true,
+            ..News::default()
+        };
+        assert_eq!(owed, settings);
+        take_up(&app, &mut owed).await.unwrap();
+        assert_eq!(owed, News::default());
+        assert_eq!(store.called("overrides"), 2);
+    }
 }

@@ -103,12 +103,20 @@ fn asked_timed_out() -> Job {
     step(&taken(&job, "w1", 10), Event::Clock, 5_010)
 }
 
+fn hand_back(since: u64) -> Event {
+    Event::HandBack {
+        worker: worker("w1"),
+        since: at(since),
+    }
+}
+
 fn every_event() -> Vec<(&'static str, Event)> {
     let w1 = || worker("w1");
     vec![
         ("take by w1", take_by("w1")),
         ("take by w2", take_by("w2")),
-        ("hand back by holder", Event::HandBack { worker: w1() }),
+        ("hand back by holder", hand_back(10)),
+        ("hand back of an earlier attempt", hand_back(9)),
         ("begin by holder", Event::Begin { worker: w1() }),
         (
             "begin by other",
@@ -269,13 +277,7 @@ fn a_completion_from_an_old_attempt_changes_nothing() {
 
 #[test]
 fn a_hand_back_is_neither_a_retry_nor_a_bar() {
-    let back = step(
-        &taken(&queued(), "w1", 10),
-        Event::HandBack {
-            worker: worker("w1"),
-        },
-        11,
-    );
+    let back = step(&taken(&queued(), "w1", 10), hand_back(10), 11);
     assert_eq!(back, queued());
 }
 

@@ -11,7 +11,7 @@ mod sql;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Object, Pool};
+use deadpool_postgres::{Client, Pool};
 use lazyfox_core::id::{EndpointId, WorkerId};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -249,14 +249,10 @@ fn signed(ms: u64) -> i64 {
 
 /// Shares out who is in charge of what.
 pub(super) async fn charge(pool: &Pool, server: &str, spans: Spans, bid: &Bid) -> Fallible<Shared> {
-    let client = connect::client(pool).await?;
-    let heard = tokio::time::timeout(spans.patience(), beat(&client, server, spans, bid)).await;
-    heard.unwrap_or_else(|_| {
-        // The connection may never answer, and would be given to the next one who asks.
-        drop(Object::take(client));
-        let why = "the database did not answer in time".to_owned();
-        Err(Failure::NoConnection(why))
+    connect::in_time(pool, spans.patience(), async |client| {
+        beat(client, server, spans, bid).await
     })
+    .await
 }
 
 /// Notes a worker; false when this server is not in charge in that term.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
+    Client, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+    Runtime,
 };
 use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
@@ -125,8 +126,17 @@ fn is_clash(code: &SqlState) -> bool {
     .contains(code)
 }
 
-/// The server process on the other side ends, or does not serve.
+/// The server process on the other side ends, or does not serve. One that only reads is a standby, or a
+/// primary that became one: whoever answers at the address next may write.
 fn is_away(code: &SqlState) -> bool {
+    if [
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ]
+    .contains(code)
+    {
+        return true;
+    }
     let class = code.code().get(..2);
     matches!(class, Some("08" | "57" | "53"))
         && *code != SqlState::QUERY_CANCELED
@@ -188,7 +198,8 @@ pub enum Trust {
 }
 
 impl Access {
-    /// Reads a URL such as `postgres://user@host/database?sslmode=require`.
+    /// Reads a URL such as `postgres://user@host/database?sslmode=require`. Of connections there are to be
+    /// two at least.
     ///
     /// # Errors
     /// Says what is wrong with it, without its password.
@@ -369,14 +380,22 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks until there is an answer, or none is to be had. For what may be asked twice.
-pub(super) async fn again<'a, T>(ask: impl Fn() -> Asking<'a, T>) -> Result<T, Failure> {
+pub(super) async fn again<'a, T>(
+    pool: &Pool,
+    ask: impl Fn() -> Asking<'a, T>,
+) -> Result<T, Failure> {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         let answer = tokio::time::timeout(ANSWER, ask()).await;
         let failure = match answer {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(failure)) => failure,
-            Err(_) => Failure::NoConnection("the database did not answer within 20 s".to_owned()),
+            Err(_) => {
+                // What falls silent may stay so for as long as something in between keeps it open. One of
+                // those that are free now is it, and the others go the same way: new ones are made.
+                pool.retain(|_, _| false);
+                Failure::NoConnection("the database did not answer within 20 s".to_owned())
+            }
         };
         if failure.remedy() == Remedy::GiveUp || tokio::time::Instant::now() >= until {
             return Err(failure);
@@ -385,9 +404,30 @@ pub(super) async fn again<'a, T>(ask: impl Fn() -> Asking<'a, T>) -> Result<T, F
     }
 }
 
-/// The same for a caller.
-pub(super) async fn answer<'a, T>(ask: impl Fn() -> Asking<'a, T>) -> Result<T, StoreError> {
-    again(ask).await.map_err(Failure::into_error)
+/// Asks once. A connection that does not answer in time may never do so, and would be given to the next one
+/// who asks.
+pub(super) async fn in_time<T>(
+    pool: &Pool,
+    patience: Duration,
+    ask: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let client = client(pool).await?;
+    match tokio::time::timeout(patience, ask(&client)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            drop(Object::take(client));
+            let why = "the database did not answer in time".to_owned();
+            Err(Failure::NoConnection(why))
+        }
+    }
+}
+
+/// The same as [`again`] for a caller.
+pub(super) async fn answer<'a, T>(
+    pool: &Pool,
+    ask: impl Fn() -> Asking<'a, T>,
+) -> Result<T, StoreError> {
+    again(pool, ask).await.map_err(Failure::into_error)
 }
 
 /// The rows of a statement, which is prepared once for each connection.

@@ -68,6 +68,14 @@ struct Call {
     work: Box<dyn Work<Set>>,
 }
 
+/// What is known of earlier tries of a group.
+#[derive(Clone, Debug, Default)]
+struct Tried {
+    may_have_happened: bool,
+    /// Whether a commit was sent to which no answer came.
+    open: bool,
+}
+
 /// What an operation is, beside what it does.
 pub(super) struct Plan {
     pub(super) needs: Needs,
@@ -174,42 +182,46 @@ impl Groups {
 
     /// All in one commit; where that fails by the fault of one, each in a commit of its own.
     async fn carry_out(&self, endpoint: &EndpointId, mut group: Vec<Call>) {
-        let committed = self.commit(endpoint, &mut group).await;
+        let mut tried = Tried::default();
+        let committed = self.commit(endpoint, &mut group, &mut tried).await;
         let own = committed.as_ref().is_err_and(Failure::is_one_operations);
         if group.len() == 1 || !own {
             return answer(group, committed);
         }
         for call in group {
             let mut alone = vec![call];
-            let committed = self.commit(endpoint, &mut alone).await;
+            let committed = self.commit(endpoint, &mut alone, &mut tried.clone()).await;
             answer(alone, committed);
         }
     }
 
     /// Tries until it happened, or cannot.
-    async fn commit(&self, endpoint: &EndpointId, group: &mut [Call]) -> Result<(), Failure> {
+    async fn commit(
+        &self,
+        endpoint: &EndpointId,
+        group: &mut [Call],
+        tried: &mut Tried,
+    ) -> Result<(), Failure> {
         let until = Instant::now() + connect::PATIENCE;
-        let (mut clashes, mut may_have_happened) = (0, false);
-        // Whether a commit was sent to which no answer came.
-        let mut open = false;
+        let mut clashes = 0;
         loop {
             let sent = AtomicBool::new(false);
-            let attempt = self.attempt(endpoint, group, &sent, may_have_happened);
+            let attempt = self.attempt(endpoint, group, &sent, tried.may_have_happened);
             let failure = match attempt.await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            open |= sent.into_inner() && failure.remedy() == Remedy::Reconnect;
+            tried.open |= sent.into_inner() && failure.remedy() == Remedy::Reconnect;
             match failure.remedy() {
                 Remedy::Again if clashes < CLASHES_MAX => {
                     clashes += 1;
-                    may_have_happened = true;
+                    tried.may_have_happened = true;
                 }
                 Remedy::Reconnect if Instant::now() < until => {
-                    may_have_happened = true;
+                    tried.may_have_happened = true;
                     tokio::time::sleep(connect::PAUSE).await;
                 }
-                Remedy::Again | Remedy::Reconnect | Remedy::GiveUp if open => {
+                Remedy::Again | Remedy::Reconnect | Remedy::GiveUp if tried.open => {
                     return Err(failure.into_unknown());
                 }
                 Remedy::Again | Remedy::Reconnect | Remedy::GiveUp => return Err(failure),
@@ -236,7 +248,7 @@ impl Groups {
             Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => {
                 let usable = !client.is_closed() && failure.remedy() != Remedy::Reconnect;
-                if !usable || client.batch_execute("ROLLBACK").await.is_err() {
+                if !usable || !rolled_back(&client).await {
                     drop(Object::take(client));
                 }
                 Err(failure)
@@ -292,7 +304,7 @@ impl Groups {
         let new_queue = submits && !self.queues().contains(endpoint);
         sent.store(true, Ordering::Relaxed);
         let mut heads = write::commit(client, endpoint, &set, !reads, new_queue).await?;
-        heads.extend(set.returned());
+        heads.extend(set.returned(may_have_happened));
         for (on, seq) in &heads {
             self.floors.told(on, *seq);
         }
@@ -308,13 +320,19 @@ impl Groups {
                 .extend(set.counts.iter().map(|(on, ..)| on.clone()));
         }
         self.partitions.committed(&set);
-        self.wire.told.add(set.news(), heads);
+        self.wire.told.add(set.news(may_have_happened), heads);
         Ok(())
     }
 
     fn queues(&self) -> MutexGuard<'_, HashSet<EndpointId>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn rolled_back(client: &Client) -> bool {
+    let undo = client.batch_execute("ROLLBACK");
+    let undone = tokio::time::timeout(connect::CONNECT, undo).await;
+    undone.is_ok_and(|undone| undone.is_ok())
 }
 
 fn engine(set: Set) -> Engine<Set> {

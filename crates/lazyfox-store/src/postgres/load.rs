@@ -314,8 +314,6 @@ impl Part {
             Self::Keys => {
                 for row in rows {
                     let found = job_of(row)?;
-                    let endpoint = found.job.endpoint.clone();
-                    let seq = set.add(found);
                     let (key, of): (String, Vec<u8>) = (
                         column(row, sql::JOB_COLUMNS)?,
                         column(row, sql::JOB_COLUMNS + 1)?,
@@ -323,7 +321,7 @@ impl Part {
                     let of = of.try_into().map_err(|_| {
                         StoreError::Corrupt("a fingerprint cannot be read".to_owned())
                     })?;
-                    set.add_key(seq, endpoint, key, of);
+                    set.add_key(found, key, of);
                 }
             }
             Self::Heads => {

@@ -22,7 +22,7 @@ const LOOKED_MAX: usize = 1_000;
 impl PostgresStore {
     /// A question outside of groups, tried again like them.
     async fn ask(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        connect::answer(|| {
+        connect::answer(&self.pool, || {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
                 connect::rows(&client, sql, params).await

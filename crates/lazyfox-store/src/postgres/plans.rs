@@ -323,7 +323,7 @@ const BY_KEY: &[(&str, &str)] = &[
 #[tokio::test]
 async fn what_has_a_key_is_looked_up_in_one_partition() {
     let url = lazyfox_testing::shared().database();
-    let access = Access::parse(&url, None, Trust::System, 1).unwrap();
+    let access = Access::parse(&url, None, Trust::System, 2).unwrap();
     let store = PostgresStore::open(&access, "plans".to_owned())
         .await
         .unwrap();

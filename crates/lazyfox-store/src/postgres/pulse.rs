@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Object, Pool};
+use deadpool_postgres::Pool;
 use lazyfox_core::id::EndpointId;
 use lazyfox_core::time::Timestamp;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::charges::{self, Spans, Word};
-use super::connect::{self, Failure};
+use super::connect::{self, Failure, failed};
 use super::floors::Floors;
 use super::row::{Id, column, endpoint_of, time};
 use super::set::Set;
@@ -207,10 +207,12 @@ pub(super) struct Looker {
 impl Looker {
     /// Looks once.
     pub(super) async fn look(&self, watched: &Watched, now: Timestamp) -> Fallible<News> {
-        let client = connect::client(&self.pool).await?;
         let asked = self.ask(watched, now);
-        let rows = connect::rows(&client, sql::PULSE, &asked.params()).await?;
-        self.read(&client, &asked, &rows).await
+        let params = asked.params();
+        let looked = connect::in_time(&self.pool, connect::ANSWER, async |client| {
+            connect::rows(client, sql::PULSE, &params).await
+        });
+        self.read(&asked, &looked.await?)
     }
 
     /// The same, and says in the same statement that the server is there.
@@ -220,28 +222,24 @@ impl Looker {
         now: Timestamp,
         (server, spans, bid): (&str, Spans, &Bid),
     ) -> Fallible<(News, Shared)> {
-        let client = connect::client(&self.pool).await?;
         let asked = self.ask(watched, now);
         let word = Word::new(server, spans, bid);
         let mut params = word.params();
         params.extend(asked.params());
-        let both = connect::rows(&client, sql::BEAT_AND_PULSE, &params);
-        let Ok(rows) = tokio::time::timeout(spans.patience(), both).await else {
-            // The connection may never answer, and would be given to the next one who asks.
-            drop(Object::take(client));
-            let why = "the database did not answer in time".to_owned();
-            return Err(Failure::NoConnection(why));
-        };
         let is_news = |row: &Row| Ok::<_, Failure>(NEWS.contains(&column::<&str>(row, 0)?));
-        let (mut news, mut said) = (Vec::new(), Vec::new());
-        for row in rows? {
-            match is_news(&row)? {
-                true => news.push(row),
-                false => said.push(row),
+        let said = connect::in_time(&self.pool, spans.patience(), async |client| {
+            let (mut news, mut said) = (Vec::new(), Vec::new());
+            for row in connect::rows(client, sql::BEAT_AND_PULSE, &params).await? {
+                match is_news(&row)? {
+                    true => news.push(row),
+                    false => said.push(row),
+                }
             }
-        }
-        let shared = charges::understood(&client, server, spans, bid, &said).await?;
-        Ok((self.read(&client, &asked, &news).await?, shared))
+            let shared = charges::understood(client, server, spans, bid, &said).await?;
+            Ok((news, shared))
+        });
+        let (news, shared) = said.await?;
+        Ok((self.read(&asked, &news)?, shared))
     }
 
     fn ask<'a>(&self, watched: &'a Watched, now: Timestamp) -> Asked<'a> {
@@ -262,14 +260,14 @@ impl Looker {
         }
     }
 
-    async fn read(&self, client: &Client, asked: &Asked<'_>, rows: &[Row]) -> Fallible<News> {
+    fn read(&self, asked: &Asked<'_>, rows: &[Row]) -> Fallible<News> {
         let mut news = News::default();
         let mut found = Next {
             deadline: time(asked.until),
             forget: time(asked.until),
             deliveries_open: false,
         };
-        let mut grown: Vec<&str> = Vec::new();
+        let mut grown: Vec<String> = Vec::new();
         let mut firsts: HashMap<EndpointId, Seq> = HashMap::new();
         let mut place = 0;
         for row in rows {
@@ -304,7 +302,10 @@ impl Looker {
             let looked = (asked.began_at, self.lag);
             self.floors.looked(endpoint, looked, first);
         }
-        analyze(client, &grown).await;
+        if !grown.is_empty() {
+            // Nobody waits for it: it may have to wait for a vacuum.
+            tokio::spawn(analyze(self.pool.clone(), grown));
+        }
         Ok(news)
     }
 }
@@ -343,10 +344,13 @@ impl Asked<'_> {
 
 /// A table that was vacuumed while it was empty is planned for as empty until the next vacuum, a minute
 /// later or more: its statements would read all of it. With statistics, all connections plan anew.
-async fn analyze(client: &Client, grown: &[&str]) {
+async fn analyze(pool: Pool, grown: Vec<String>) {
     for table in grown {
-        // An account that may not do so has to wait for the database's own vacuum.
         let analyze = format!("ANALYZE lazyfox.{table}");
-        let _ = client.batch_execute(&analyze).await;
+        let analyzed = connect::in_time(&pool, connect::ANSWER, async |client| {
+            client.batch_execute(&analyze).await.map_err(failed)
+        });
+        // An account that may not do so has to wait for the database's own vacuum.
+        let _ = analyzed.await;
     }
 }

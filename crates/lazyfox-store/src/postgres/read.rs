@@ -86,7 +86,9 @@ impl Loads {
 
     async fn read(&self, endpoint: &EndpointId, group: Vec<Wanted>) {
         let wanted: Vec<(JobId, Parts)> = group.iter().map(|it| (it.job, it.parts)).collect();
-        let answers = connect::again(|| Box::pin(together(&self.pool, endpoint, &wanted, SMALL)));
+        let answers = connect::again(&self.pool, || {
+            Box::pin(together(&self.pool, endpoint, &wanted, SMALL))
+        });
         let answers = match answers.await {
             Ok(answers) => answers,
             Err(failure) => {
@@ -115,7 +117,9 @@ impl Loads {
         parts: Parts,
     ) -> Result<Option<Loaded>> {
         let wanted = [(job, parts)];
-        let read = connect::again(|| Box::pin(together(&self.pool, endpoint, &wanted, i64::MAX)));
+        let read = connect::again(&self.pool, || {
+            Box::pin(together(&self.pool, endpoint, &wanted, i64::MAX))
+        });
         match read.await.map_err(Failure::into_error)?.pop() {
             Some(Read::Done(loaded)) => Ok(loaded.map(|loaded| *loaded)),
             Some(Read::Damaged(error)) => Err(error),

@@ -85,7 +85,7 @@ async fn format_of(client: &Client) -> Result<Format, Failure> {
 
 /// What the tables are.
 pub(super) async fn check(pool: &Pool, place: &str) -> Result<Format, StoreError> {
-    let format = connect::again(|| {
+    let format = connect::again(pool, || {
         Box::pin(async {
             let client = connect::client(pool).await?;
             format_of(&client).await

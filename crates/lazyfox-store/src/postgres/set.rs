@@ -3,6 +3,7 @@
 //!
 //! The set knows a part of what is kept. What an operation needs beyond it was to be asked for before.
 
+mod chunks;
 mod deliveries;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +28,7 @@ pub(super) struct Set {
     pub(super) entries: BTreeMap<Seq, Entry>,
     ids: HashMap<JobId, Seq>,
     /// By idempotency key: what it was used for, before or in this group.
-    keys: HashMap<(EndpointId, String), (Seq, [u8; 32])>,
+    keys: HashMap<(EndpointId, String), Used>,
     pub(super) deliveries: BTreeMap<u64, Sent>,
     pub(super) tries: Vec<SentTry>,
     pub(super) counts: Vec<(EndpointId, Counter, u64)>,
@@ -54,6 +55,14 @@ pub(super) struct Entry {
     had_output: bool,
     pub(super) output: Output,
     pub(super) chunks: Chunks,
+}
+
+/// What an idempotency key was used for.
+struct Used {
+    seq: Seq,
+    fingerprint: [u8; 32],
+    /// The job as it was read, where it is not of this group.
+    read: Option<Job>,
 }
 
 /// What becomes of a job's output.
@@ -126,30 +135,15 @@ impl Set {
         }
     }
 
-    pub(super) fn add_key(&mut self, seq: Seq, endpoint: EndpointId, key: String, of: [u8; 32]) {
-        self.keys.insert((endpoint, key), (seq, of));
-    }
-
-    pub(super) fn add_chunks(&mut self, job: JobId, waiting: usize, bodies: Vec<(i64, Bytes)>) {
-        let entry = self.ids.get(&job).and_then(|seq| self.entries.get_mut(seq));
-        if let Some(entry) = entry {
-            let read: usize = bodies.iter().map(|(_, body)| body.len()).sum();
-            entry.chunks.more = read < waiting;
-            entry.chunks.bytes = Some(waiting);
-            entry.chunks.bodies = bodies;
-        }
-    }
-
-    /// Bytes of chunks of each job, as an index needs them. Where nobody looked there may be some, and to
-    /// delete none does no harm.
-    pub(super) fn chunk_bytes(&self) -> impl Iterator<Item = (Seq, usize)> + '_ {
-        let of = |entry: &Entry| match entry.kept {
-            Some(_) => entry.chunks.bytes.unwrap_or(1),
-            None => 0,
+    /// A job that was read by its key. It is not locked: others may change it, so this group must not.
+    pub(super) fn add_key(&mut self, found: Found, key: String, fingerprint: [u8; 32]) {
+        let place = (found.job.endpoint.clone(), key);
+        let used = Used {
+            seq: found.seq,
+            fingerprint,
+            read: Some(found.job),
         };
-        self.entries
-            .iter()
-            .map(move |(&seq, entry)| (seq, of(entry)))
+        self.keys.insert(place, used);
     }
 
     /// Live jobs.
@@ -167,14 +161,16 @@ impl Set {
         live.map(|(&seq, entry)| (seq, &entry.job))
     }
 
-    /// What others who wait should hear of.
-    pub(super) fn news(&self) -> News {
+    /// What others who wait should hear of. After a try that may have happened it is not known what
+    /// changed, and jobs are named that did not.
+    pub(super) fn news(&self, may_have_happened: bool) -> News {
         let mut news = News::default();
         let mut queues: BTreeMap<&EndpointId, u64> = BTreeMap::new();
         for entry in self.entries.values() {
             let before = entry.kept.as_ref().map(Job::status);
             let after = entry.job.status();
-            if before == Some(after) && entry.chunks.appended.is_empty() {
+            let unchanged = before == Some(after) && entry.chunks.appended.is_empty();
+            if unchanged && !may_have_happened {
                 continue;
             }
             if after == Status::InQueue {
@@ -192,12 +188,14 @@ impl Set {
         news
     }
 
-    /// The first places at which jobs wait now that did not before, beside those that are new.
-    pub(super) fn returned(&self) -> Vec<(EndpointId, Seq)> {
+    /// The first places at which jobs wait now that did not before, beside those that are new. After a try
+    /// that may have happened, of any that wait.
+    pub(super) fn returned(&self, may_have_happened: bool) -> Vec<(EndpointId, Seq)> {
         let mut firsts: BTreeMap<&EndpointId, Seq> = BTreeMap::new();
         for (&seq, entry) in &self.entries {
             let waited = entry.kept.as_ref().map(|kept| kept.state == State::Queued);
-            if waited == Some(false) && entry.job.state == State::Queued {
+            let came = waited.is_some_and(|waited| !waited || may_have_happened);
+            if came && entry.job.state == State::Queued {
                 firsts.entry(&entry.job.endpoint).or_insert(seq);
             }
         }
@@ -282,10 +280,13 @@ impl Rows for Set {
         let job = &new.job;
         self.ids.insert(job.id, seq);
         if let Some(key) = &new.idempotency {
-            self.keys.insert(
-                (job.endpoint.clone(), key.key.clone()),
-                (seq, key.fingerprint),
-            );
+            let used = Used {
+                seq,
+                fingerprint: key.fingerprint,
+                read: None,
+            };
+            self.keys
+                .insert((job.endpoint.clone(), key.key.clone()), used);
         }
         let entry = Entry {
             kept: None,
@@ -319,9 +320,10 @@ impl Rows for Set {
         key: &str,
     ) -> Result<Option<(Job, [u8; 32])>> {
         let used = self.keys.get(&(endpoint.clone(), key.to_owned()));
-        Ok(used.and_then(|(seq, fingerprint)| {
-            let entry = self.entries.get(seq)?;
-            Some((entry.job.clone(), *fingerprint))
+        Ok(used.and_then(|used| {
+            let ours = self.entries.get(&used.seq).map(|entry| &entry.job);
+            let job = ours.or(used.read.as_ref())?;
+            Some((job.clone(), used.fingerprint))
         }))
     }
 
@@ -473,3 +475,6 @@ impl Set {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,13 +101,10 @@ impl Store for PostgresStore {
 
     fn renew(&self, beat: Heartbeat, now: Timestamp) -> Answer<'_, Renewed> {
         Box::pin(async move {
+            // What it holds it may have taken at another server.
+            self.speaks(&beat.worker, &beat.endpoint);
             let on = self.endpoints_of(&beat.worker).await?;
-            let Some(endpoint) = on.first().cloned() else {
-                return Ok(Renewed {
-                    not_held: beat.jobs.unwrap_or_default(),
-                    ..Renewed::default()
-                });
-            };
+            let endpoint = beat.endpoint.clone();
             let since = self.holds_since(&beat.worker, HELD_LATE_MS);
             let needs = Needs {
                 held: [(beat.worker.clone(), since)].into(),
@@ -170,12 +167,7 @@ impl Store for PostgresStore {
         job: JobId,
         bytes_max: usize,
     ) -> Answer<'_, Option<Drained>> {
-        let mut needs = Needs::job(job);
-        needs.chunks.insert(job.into(), bytes_max.max(1));
-        let on = endpoint.clone();
-        self.groups.call(endpoint, Plan::of(needs), move |engine| {
-            engine.drain(&on, job, bytes_max)
-        })
+        self.take_off(endpoint, job, bytes_max)
     }
 
     fn load(&self, endpoint: &EndpointId, job: JobId, parts: Parts) -> Answer<'_, Option<Loaded>> {
@@ -183,7 +175,9 @@ impl Store for PostgresStore {
     }
 
     fn list(&self, query: Query) -> Answer<'_, Page> {
-        Box::pin(async move { connect::answer(|| Box::pin(read::list(&self.pool, &query))).await })
+        Box::pin(async move {
+            connect::answer(&self.pool, || Box::pin(read::list(&self.pool, &query))).await
+        })
     }
 
     fn sweep(
@@ -246,7 +240,10 @@ impl Store for PostgresStore {
         let endpoint = endpoint.clone();
         Box::pin(async move {
             let from = self.floors.look_of(&endpoint);
-            connect::answer(|| Box::pin(read::place(&self.pool, &endpoint, job, from))).await
+            connect::answer(&self.pool, || {
+                Box::pin(read::place(&self.pool, &endpoint, job, from))
+            })
+            .await
         })
     }
 
@@ -262,7 +259,7 @@ impl Store for PostgresStore {
                     ..Outbox::default()
                 });
             }
-            connect::answer(|| {
+            connect::answer(&self.pool, || {
                 Box::pin(async {
                     deliveries::outbox(&self.pool, &self.server, traffic.clone(), now).await
                 })
@@ -273,7 +270,7 @@ impl Store for PostgresStore {
 
     fn outgoing<'a>(&'a self, due: &'a Due, parts: Parts) -> Answer<'a, Option<Outgoing>> {
         Box::pin(async move {
-            connect::answer(|| {
+            connect::answer(&self.pool, || {
                 Box::pin(async { deliveries::outgoing(&self.pool, &self.server, due, parts).await })
             })
             .await
@@ -305,9 +302,12 @@ impl Store for PostgresStore {
     }
 
     fn deliveries(&self, query: DeliveryQuery) -> Answer<'_, DeliveryPage> {
-        Box::pin(
-            async move { connect::answer(|| Box::pin(deliveries::list(&self.pool, &query))).await },
-        )
+        Box::pin(async move {
+            connect::answer(&self.pool, || {
+                Box::pin(deliveries::list(&self.pool, &query))
+            })
+            .await
+        })
     }
 
     fn redeliver(
@@ -326,7 +326,10 @@ impl Store for PostgresStore {
     fn webhook_secrets(&self, endpoint: &EndpointId) -> Answer<'_, Vec<WebhookSecret>> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            connect::answer(|| Box::pin(registers::secrets(&self.pool, &endpoint))).await
+            connect::answer(&self.pool, || {
+                Box::pin(registers::secrets(&self.pool, &endpoint))
+            })
+            .await
         })
     }
 
@@ -338,7 +341,7 @@ impl Store for PostgresStore {
     ) -> Answer<'_, ()> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            connect::answer(|| {
+            connect::answer(&self.pool, || {
                 Box::pin(async {
                     registers::add_secret(&self.pool, &endpoint, &secret, previous_until).await
                 })
@@ -355,7 +358,7 @@ impl Store for PostgresStore {
     ) -> Answer<'_, Release> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            connect::answer(|| {
+            connect::answer(&self.pool, || {
                 Box::pin(async {
                     registers::release(&self.pool, &endpoint, &fingerprint, now).await
                 })
@@ -367,7 +370,7 @@ impl Store for PostgresStore {
     fn set_override(&self, endpoint: &EndpointId, settings: Option<String>) -> Answer<'_, ()> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
-            connect::answer(|| {
+            connect::answer(&self.pool, || {
                 Box::pin(async {
                     registers::set_override(&self.pool, &endpoint, settings.as_deref()).await
                 })
@@ -383,9 +386,9 @@ impl Store for PostgresStore {
     }
 
     fn overrides(&self) -> Answer<'_, Vec<(EndpointId, String)>> {
-        Box::pin(
-            async move { connect::answer(|| Box::pin(registers::overrides(&self.pool))).await },
-        )
+        Box::pin(async move {
+            connect::answer(&self.pool, || Box::pin(registers::overrides(&self.pool))).await
+        })
     }
 
     fn news<'a>(
@@ -440,8 +443,10 @@ impl Store for PostgresStore {
         let (endpoint, worker) = (endpoint.clone(), worker.clone());
         Box::pin(async move {
             let (pool, server) = (&self.pool, &self.server);
-            connect::answer(|| Box::pin(charges::enlist(pool, server, &endpoint, &worker, term)))
-                .await
+            connect::answer(&self.pool, || {
+                Box::pin(charges::enlist(pool, server, &endpoint, &worker, term))
+            })
+            .await
         })
     }
 
@@ -449,7 +454,10 @@ impl Store for PostgresStore {
         let (endpoint, worker) = (endpoint.clone(), worker.clone());
         Box::pin(async move {
             let (pool, server) = (&self.pool, &self.server);
-            connect::answer(|| Box::pin(charges::unlist(pool, server, &endpoint, &worker))).await
+            connect::answer(&self.pool, || {
+                Box::pin(charges::unlist(pool, server, &endpoint, &worker))
+            })
+            .await
         })
     }
 
@@ -457,24 +465,35 @@ impl Store for PostgresStore {
         Box::pin(async move {
             // What is still being said comes before.
             let _saying = self.saying.lock().await;
-            connect::answer(|| Box::pin(charges::leave(&self.pool, &self.server))).await
+            connect::answer(&self.pool, || {
+                Box::pin(charges::leave(&self.pool, &self.server))
+            })
+            .await
         })
     }
 
     fn keys(&self) -> Answer<'_, Vec<Key>> {
-        Box::pin(async move { connect::answer(|| Box::pin(registers::keys(&self.pool))).await })
+        Box::pin(async move {
+            connect::answer(&self.pool, || Box::pin(registers::keys(&self.pool))).await
+        })
     }
 
     fn add_key(&self, key: Key) -> Answer<'_, ()> {
-        Box::pin(
-            async move { connect::answer(|| Box::pin(registers::add_key(&self.pool, &key))).await },
-        )
+        Box::pin(async move {
+            connect::answer(&self.pool, || {
+                Box::pin(registers::add_key(&self.pool, &key))
+            })
+            .await
+        })
     }
 
     fn revoke_key(&self, id: &str, now: Timestamp) -> Answer<'_, bool> {
         let id = id.to_owned();
         Box::pin(async move {
-            connect::answer(|| Box::pin(registers::revoke_key(&self.pool, &id, now))).await
+            connect::answer(&self.pool, || {
+                Box::pin(registers::revoke_key(&self.pool, &id, now))
+            })
+            .await
         })
     }
 }

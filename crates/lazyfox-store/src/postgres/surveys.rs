@@ -59,7 +59,7 @@ impl Surveys {
         }
         let turn = self.turn.load(SeqCst);
         // Tries that came to nothing, while the database was away, cost it nothing.
-        let surveyed = connect::again(|| {
+        let surveyed = connect::again(pool, || {
             Box::pin(async {
                 let began_at = Instant::now();
                 let surveys = read::survey(pool, knowledge, floors).await?;

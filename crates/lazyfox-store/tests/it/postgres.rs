@@ -2,6 +2,7 @@
 
 mod charges;
 mod connections;
+mod crossed;
 mod groups;
 mod migrations;
 mod partitions;

@@ -45,13 +45,14 @@ impl Drop for Handouts {
         let (app, handouts) = (Arc::clone(&self.app), std::mem::take(&mut self.handouts));
         tokio::spawn(async move {
             for Handout { job, .. } in handouts {
-                let Some((worker, _)) = job.state.last_attempt() else {
+                let Some((worker, since)) = job.state.last_attempt() else {
                     continue;
                 };
                 tracing::info!(job.id = %job.id, worker.id = %worker, "the poll is gone, taking the job back");
                 app.fleet.handed_back(worker, job.id);
                 let event = Event::HandBack {
                     worker: worker.clone(),
+                    since,
                 };
                 if let Err(e) = app.apply(&job.endpoint, job.id, event, None).await {
                     tracing::warn!(job.id = %job.id, error = %e, "the job waits for its lease to run out");

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use lazyfox_core::job::Counter;
-use lazyfox_store::Survey;
+use lazyfox_store::{StoreError, Survey};
 
 use super::error::{ApiError, ApiResult};
 use super::{auth, charge};
@@ -80,11 +80,17 @@ pub(super) async fn healthz() -> Response {
     object.into_response()
 }
 
-/// `/readyz`: the store answers, and the server is not being stopped.
+/// `/readyz`: the store answers, what this server says of itself is kept, and it is not being stopped.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> ApiResult<Response> {
     if app.is_closing() {
         return Err(ApiError::closing());
     }
     app.store.survey().await?;
+    // A database can answer whoever reads while every commit hangs.
+    if let Some(unheard) = app.charge.unheard_for() {
+        let s = unheard.as_secs();
+        let why = format!("the database has kept nothing of this server for {s} s");
+        return Err(StoreError::Unavailable(why).into());
+    }
     Ok(healthz().await)
 }

@@ -52,6 +52,7 @@ pub(super) async fn ping(
     let believable = Abilities::of(runtime).heartbeats_name_jobs;
     let beat = Heartbeat {
         worker: speaker.worker.clone(),
+        endpoint: speaker.endpoint.clone(),
         jobs: believable.then(|| named.clone()),
         lease_ms: app.lease_ms(&speaker.endpoint),
     };

@@ -48,6 +48,7 @@ async fn renew_all(app: &App) -> Result<(), StoreError> {
         for (worker, _) in survey.holders {
             let beat = Heartbeat {
                 worker,
+                endpoint: survey.endpoint.clone(),
                 jobs: None,
                 lease_ms,
             };

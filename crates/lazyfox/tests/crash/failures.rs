@@ -5,6 +5,7 @@ use std::time::Instant;
 use lazyfox_testing::{Mode, Options, Postgres, Proxy, shared};
 use rustix::process::Signal;
 
+use crate::http::request;
 use crate::process;
 use crate::server::DEADLINE;
 use crate::team::Team;
@@ -138,4 +139,37 @@ fn without_its_database_a_server_says_503_and_when_to_come_again() {
     };
     assert_eq!(status["status"], "IN_QUEUE");
     assert!(server.stop().success());
+}
+
+/// Where a standby does not answer, everything can be read and no commit ends.
+#[test]
+fn a_server_whose_commits_hang_is_not_ready() {
+    let postgres = Postgres::start(Options::default());
+    let waits_for = |standby: &str| {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'");
+        postgres.psql("postgres", &set);
+        postgres.psql("postgres", "SELECT pg_reload_conf()");
+    };
+    let team = Team::of(1, &postgres);
+    let mut servers = team.serve();
+    let port = team.homes[0].port();
+    let until_ready_is = |status: u16| {
+        let started = Instant::now();
+        loop {
+            let answer = request(port, "GET", "/readyz", &[], "").expect("it answers");
+            if answer.status == status {
+                return answer;
+            }
+            assert!(started.elapsed() < DEADLINE, "{}", answer.body);
+            std::thread::yield_now();
+        }
+    };
+    until_ready_is(200);
+    waits_for("nobody");
+    let answer = until_ready_is(503);
+    let why = "the database has kept nothing of this server for";
+    assert!(answer.body.contains(why), "{}", answer.body);
+    waits_for("");
+    until_ready_is(200);
+    assert!(servers[0].stop().success());
 }

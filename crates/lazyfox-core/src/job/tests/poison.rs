@@ -119,6 +119,7 @@ fn only_deaths_in_a_row_count() {
         },
         Event::HandBack {
             worker: worker("w2"),
+            since: at(10),
         },
     ] {
         let back = after(&once, "w2", ours);

@@ -107,6 +107,7 @@ pub(super) async fn a_delivery_weighs_what_it_carries(store: &dyn Store) {
     let timeout = limits::EXECUTION_TIMEOUT_MS + 10;
     let beat = Heartbeat {
         worker: worker("w1"),
+        endpoint: endpoint("a"),
         jobs: None,
         lease_ms: 2 * timeout,
     };

@@ -106,12 +106,17 @@ pub(super) async fn a_handed_back_job_may_go_to_the_same_worker(store: &dyn Stor
     submit(store, job(1)).await;
     submit(store, job(2)).await;
     take(store, "w1", 1, 10).await;
-    let back = Event::HandBack {
+    let back = |since| Event::HandBack {
         worker: worker("w1"),
+        since: at(since),
     };
-    let change = change(store, id(1), back, 20).await;
+    let change = change(store, id(1), back(10), 20).await;
     assert_eq!((change.job.retries, change.job.barred), (0, Vec::new()));
     assert_eq!(take(store, "w1", 1, 30).await, [id(1)]);
+    // Said twice, it is of an attempt that is over.
+    let again = store.apply(&endpoint("a"), id(1), back(10), None, at(40));
+    assert!(again.await.unwrap().changed().is_none());
+    assert_eq!(status(store, id(1)).await, Some(Status::InProgress));
 }
 
 pub(super) async fn a_poll_without_a_job_it_held_has_lost_it(store: &dyn Store) {

@@ -32,6 +32,7 @@ async fn error(store: &dyn Store, n: u8) -> String {
 fn beat(by: &str, jobs: Option<Vec<lazyfox_core::id::JobId>>) -> Heartbeat {
     Heartbeat {
         worker: worker(by),
+        endpoint: endpoint("a"),
         jobs,
         lease_ms: LEASE,
     }

@@ -44,6 +44,7 @@ fn begin(by: &str) -> Event {
 fn beat(jobs: Option<Vec<JobId>>) -> Heartbeat {
     Heartbeat {
         worker: worker("w1"),
+        endpoint: endpoint("a"),
         jobs,
         lease_ms: LEASE,
     }

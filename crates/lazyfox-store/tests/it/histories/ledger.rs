@@ -91,6 +91,12 @@ impl Ledger {
         self.kept(id).and_then(Entry::holder).cloned()
     }
 
+    /// Since when its worker has it.
+    pub(crate) fn since(&self, id: JobId) -> Option<Timestamp> {
+        let attempt = self.kept(id)?.job.state.last_attempt();
+        attempt.map(|(_, since)| since)
+    }
+
     pub(crate) fn held(&self, by: &WorkerId) -> Vec<JobId> {
         let held = self.entries.iter().filter(|it| it.holder() == Some(by));
         held.map(|entry| entry.job.id).collect()
@@ -181,7 +187,7 @@ impl Ledger {
             assert_eq!(after, Status::InQueue);
         }
         match event {
-            Event::HandBack { worker }
+            Event::HandBack { worker, .. }
             | Event::Progress { worker }
             | Event::Begin { worker }
             | Event::Complete { worker, .. }

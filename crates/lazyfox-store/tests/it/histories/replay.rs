@@ -312,7 +312,10 @@ impl Replay {
         let now = self.now;
         let by = worker(self.speaker(by, id));
         let event = match what {
-            What::HandBack => Event::HandBack { worker: by },
+            What::HandBack => Event::HandBack {
+                worker: by,
+                since: self.ledger.since(id).unwrap_or(now),
+            },
             What::Begin => Event::Begin { worker: by },
             What::Progress => Event::Progress { worker: by },
             What::Complete(ago_ms) => Event::Complete {
@@ -477,6 +480,7 @@ impl Replay {
         for name in WORKERS {
             let beat = Heartbeat {
                 worker: worker(name),
+                endpoint: endpoint("a"),
                 jobs: None,
                 lease_ms: limits::LEASE_MS,
             };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lazyfox_core::job::Status;
 use lazyfox_store::postgres::{Access, PostgresStore, Trust};
 use lazyfox_store::{Answer, Parts, Store, StoreError};
@@ -110,6 +111,28 @@ async fn a_hand_out_whose_answer_is_lost_is_given_again() {
     assert_eq!(take(&*hanging.store, "w", 1, 2).await, [id(2 * n + 1)]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_whose_answer_is_lost_are_handed_out_all_the_same() {
+    let hanging = Hanging::new().await;
+    submit(&*hanging.store, job(1)).await;
+    take(&*hanging.store, "w", 1, 1).await;
+    let chunk = |n: u8| Bytes::from(n.to_string());
+    let chunks = (1..=255).map(chunk).collect();
+    let appended = hanging
+        .store
+        .append_chunks(&endpoint("a"), id(1), &worker("w"), chunks);
+    appended.await.unwrap();
+    let (n, drained) = hanging
+        .lose_an_answer(|store, _| {
+            Box::pin(async move { store.drain(&endpoint("a"), id(1), 1).await })
+        })
+        .await;
+    hanging.go_on().await;
+    assert_eq!(drained.await.unwrap().unwrap().unwrap().chunks, [chunk(n)]);
+    let next = hanging.store.drain(&endpoint("a"), id(1), 1).await;
+    assert_eq!(next.unwrap().unwrap().chunks, [chunk(n + 1)]);
+}
+
 #[tokio::test]
 async fn what_was_not_sent_is_said_not_to_have_happened() {
     let postgres = lazyfox_testing::shared();
@@ -121,6 +144,33 @@ async fn what_was_not_sent_is_said_not_to_have_happened() {
         matches!(outcome, Err(StoreError::Unavailable(_))),
         "{outcome:?}"
     );
+}
+
+/// As after a failover behind one address: the old primary is a standby for a while.
+#[tokio::test]
+async fn sessions_that_only_read_are_not_kept() {
+    let postgres = lazyfox_testing::shared();
+    let url = postgres.database();
+    let store = postgres_at(&url).await;
+    let name = url.rsplit('/').next().unwrap();
+    submit(&store, job(1)).await;
+    let sql = format!(
+        "ALTER DATABASE {name} SET default_transaction_read_only = on;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    postgres.psql("postgres", &sql);
+    let outcome = store.submit(job(2), START).await;
+    assert!(
+        matches!(
+            outcome,
+            Err(StoreError::Unavailable(_) | StoreError::Unknown(_))
+        ),
+        "{outcome:?}"
+    );
+    // Those that were made meanwhile go on as they are, and no other comes while there are some.
+    let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = off");
+    postgres.psql("postgres", &sql);
+    submit(&store, job(3)).await;
 }
 
 /// As after the machine of the first lost its power: nothing comes back.

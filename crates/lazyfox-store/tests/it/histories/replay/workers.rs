@@ -77,6 +77,7 @@ impl Replay {
         let by = self.worker(by);
         let beat = Heartbeat {
             worker: worker(WORKERS[by]),
+            endpoint: endpoint("a"),
             jobs: jobs.map(|jobs| self.named(&worker(WORKERS[by]), jobs)),
             lease_ms: limits::LEASE_MS,
         };
