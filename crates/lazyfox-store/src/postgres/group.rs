@@ -18,10 +18,11 @@ use super::lanes::Lanes;
 use super::load::{self, Needs};
 use super::partitions::Partitions;
 use super::pulse::Knowledge;
+use super::row::Id;
 use super::set::{NEW_FROM, Set};
 use super::wire::Wire;
 use super::write;
-use crate::engine::Engine;
+use crate::engine::{Engine, Seq};
 use crate::work::{Asked, Work, work};
 use crate::{Answer, StoreError};
 
@@ -170,6 +171,7 @@ impl Groups {
 
     /// Carries out groups until nothing waits.
     async fn work(self: Arc<Self>, endpoint: EndpointId) {
+        let _at_work = AtWork(&self, &endpoint);
         loop {
             // Whoever is about to call gets the chance to be in this group.
             tokio::task::yield_now().await;
@@ -279,28 +281,12 @@ impl Groups {
             }
         }
         let reads = !needs.is_nothing();
-        let mut set = if reads {
+        let set = if reads {
             load::load(client, endpoint, &needs, search.from, true).await?
         } else {
             Set::default()
         };
-        let set = loop {
-            let read = set.waiting();
-            let mut engine = engine(set);
-            for call in group.iter_mut() {
-                call.work.run(&mut engine)?;
-            }
-            for call in group.iter_mut() {
-                call.work.look(&engine);
-            }
-            engine.flush_counters()?;
-            if !engine.rows.ran_dry || read < needs.heads || needs.heads >= HEADS_MAX {
-                break engine.rows;
-            }
-            // There may be more behind those that were passed over.
-            needs.heads = (needs.heads * 8).min(HEADS_MAX);
-            set = load::load(client, endpoint, &needs, search.from, false).await?;
-        };
+        let set = run(client, endpoint, group, (set, needs), search.from).await?;
         let new_queue = submits && !self.queues().contains(endpoint);
         sent.store(true, Ordering::Relaxed);
         let mut heads = write::commit(client, endpoint, &set, !reads, new_queue).await?;
@@ -326,6 +312,49 @@ impl Groups {
 
     fn queues(&self) -> MutexGuard<'_, HashSet<EndpointId>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the operations, on more than was read at first where that was too little.
+async fn run(
+    client: &Client,
+    endpoint: &EndpointId,
+    group: &mut [Call],
+    (mut set, mut needs): (Set, Needs),
+    from: Seq,
+) -> Result<Set, Failure> {
+    loop {
+        let read = set.waiting();
+        let mut engine = engine(set);
+        let ran = group.iter_mut().try_for_each(|it| it.work.run(&mut engine));
+        let unread = engine.rows.unread.map(Id::from);
+        if ran.is_err() && group.len() == 1 && unread.is_some_and(|id| needs.inputs.insert(id)) {
+            // Those that it passed over were so large that the one that it can have was not read.
+            set = load::load(client, endpoint, &needs, from, false).await?;
+            continue;
+        }
+        ran?;
+        for call in group.iter_mut() {
+            call.work.look(&engine);
+        }
+        engine.flush_counters()?;
+        if !engine.rows.ran_dry || read < needs.heads || needs.heads >= HEADS_MAX {
+            return Ok(engine.rows);
+        }
+        // There may be more behind those that were passed over.
+        needs.heads = (needs.heads * 8).min(HEADS_MAX);
+        set = load::load(client, endpoint, &needs, from, false).await?;
+    }
+}
+
+/// Sees to it that a panic costs the callers of one group their answer, and not the endpoint its lane.
+struct AtWork<'a>(&'a Arc<Groups>, &'a EndpointId);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tokio::spawn(Arc::clone(self.0).work(self.1.clone()));
+        }
     }
 }
 
@@ -358,5 +387,26 @@ fn answer(group: Vec<Call>, committed: Result<(), Failure>) {
     let committed = committed.map_err(Failure::into_error);
     for call in group {
         call.work.answer(committed.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, PostgresStore, Trust};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_costs_its_own_group_alone() {
+        let url = lazyfox_testing::shared().database();
+        let access = Access::parse(&url, None, Trust::System, 2).unwrap();
+        let store = PostgresStore::open(&access, "here".to_owned()).await;
+        let groups = Arc::clone(&store.unwrap().groups);
+        let endpoint: EndpointId = "a".parse().unwrap();
+        let plan = || Plan::of(Needs::default());
+        let panics = groups.call::<()>(&endpoint, plan(), |_| panic!("a defect"));
+        assert!(matches!(panics.await, Err(StoreError::Unavailable(_))));
+        let next = groups.call(&endpoint, plan(), |_| Ok(7));
+        let next = tokio::time::timeout(connect::ANSWER, next).await;
+        assert_eq!(next, Ok(Ok(7)));
     }
 }

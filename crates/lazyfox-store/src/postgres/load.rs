@@ -35,8 +35,10 @@ pub(super) struct Needs {
     pub(super) deliveries_of: BTreeSet<Id>,
     /// The jobs of these idempotency keys.
     pub(super) keys: BTreeSet<String>,
-    /// So many of those that wait, with their inputs.
+    /// So many of those that wait, with their inputs up to a size of all together.
     pub(super) heads: usize,
+    /// The inputs of these, beyond that.
+    pub(super) inputs: BTreeSet<Id>,
     /// What these workers hold of what they took since; and on which endpoints they may.
     pub(super) held: BTreeMap<WorkerId, Timestamp>,
     pub(super) held_on: BTreeSet<EndpointId>,
@@ -59,6 +61,7 @@ impl Default for Needs {
             deliveries_of: BTreeSet::new(),
             keys: BTreeSet::new(),
             heads: 0,
+            inputs: BTreeSet::new(),
             held: BTreeMap::new(),
             held_on: BTreeSet::new(),
             taken: BTreeSet::new(),
@@ -109,6 +112,7 @@ impl Needs {
         self.deliveries_of.extend(&more.deliveries_of);
         self.keys.extend(more.keys.iter().cloned());
         self.heads += more.heads;
+        self.inputs.extend(&more.inputs);
         for (worker, &since) in &more.held {
             let least = self.held.entry(worker.clone()).or_insert(since);
             *least = (*least).min(since);
@@ -209,6 +213,15 @@ fn wants(endpoint: &EndpointId, needs: &Needs, heads_from: Seq) -> Vec<Want> {
         INPUT_BYTES,
         heads_from.cast_signed()
     );
+    let inputs = ids(&mut needs.inputs.iter().copied());
+    want!(
+        wants,
+        !inputs.is_empty(),
+        Part::Inputs,
+        sql::INPUTS,
+        on(),
+        inputs
+    );
     let chunked = ids(&mut needs.chunks.keys().copied());
     let bytes = number(needs.chunks.values().copied().max().unwrap_or_default());
     want!(
@@ -293,6 +306,7 @@ enum Part {
     Taken,
     Keys,
     Heads,
+    Inputs,
     Chunks,
     Over,
     Deliveries,
@@ -332,6 +346,7 @@ impl Part {
                     }
                 }
             }
+            Self::Inputs => read_inputs(set, rows)?,
             Self::Chunks => read_chunks(set, rows)?,
             // Locked by now, and still over: what somebody else deleted or kept meanwhile is not.
             Self::Over => {
@@ -373,6 +388,17 @@ fn read_with_input(set: &mut Set, row: &Row) -> Result<(Seq, bool), Failure> {
         set.add_input(seq, Bytes::from(body), column(row, sql::JOB_COLUMNS + 1)?);
     }
     Ok((seq, is_low))
+}
+
+fn read_inputs(set: &mut Set, rows: &[Row]) -> Result<(), Failure> {
+    for row in rows {
+        let id: Id = column(row, 0)?;
+        let body: Vec<u8> = column(row, 1)?;
+        if let Some(seq) = set.seq_of(id.job()) {
+            set.add_input(seq, Bytes::from(body), column(row, 2)?);
+        }
+    }
+    Ok(())
 }
 
 fn read_chunks(set: &mut Set, rows: &[Row]) -> Result<(), Failure> {

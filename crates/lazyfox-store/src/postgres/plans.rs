@@ -21,6 +21,7 @@ const PLANS: &[(&str, &str, &[&str])] = &[
     ("WAITING", sql::WAITING, &["jobs_waiting"]),
     ("HEADS", sql::HEADS, &["inputs_pkey", "jobs_waiting"]),
     ("CHUNKS", sql::CHUNKS, &["chunks_pkey"]),
+    ("INPUTS", sql::INPUTS, &["inputs_pkey"]),
     ("OVER", sql::OVER, &["jobs_pkey"]),
     (
         "DELIVERIES_OF",
@@ -308,6 +309,7 @@ const BY_KEY: &[(&str, &str)] = &[
     ("JOBS", sql::JOBS),
     ("KEYS", sql::KEYS),
     ("CHUNKS", sql::CHUNKS),
+    ("INPUTS", sql::INPUTS),
     ("OVER", sql::OVER),
     ("DELIVERIES_OF", sql::DELIVERIES_OF),
     ("WIPE_SECRETS", sql::WIPE_SECRETS),

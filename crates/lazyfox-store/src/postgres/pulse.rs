@@ -207,12 +207,13 @@ pub(super) struct Looker {
 impl Looker {
     /// Looks once.
     pub(super) async fn look(&self, watched: &Watched, now: Timestamp) -> Fallible<News> {
-        let asked = self.ask(watched, now);
-        let params = asked.params();
         let looked = connect::in_time(&self.pool, connect::ANSWER, async |client| {
-            connect::rows(client, sql::PULSE, &params).await
+            let asked = self.ask(watched, now);
+            let rows = connect::rows(client, sql::PULSE, &asked.params()).await?;
+            Ok((asked, rows))
         });
-        self.read(&asked, &looked.await?)
+        let (asked, rows) = looked.await?;
+        self.read(&asked, &rows)
     }
 
     /// The same, and says in the same statement that the server is there.
@@ -222,12 +223,12 @@ impl Looker {
         now: Timestamp,
         (server, spans, bid): (&str, Spans, &Bid),
     ) -> Fallible<(News, Shared)> {
-        let asked = self.ask(watched, now);
-        let word = Word::new(server, spans, bid);
-        let mut params = word.params();
-        params.extend(asked.params());
         let is_news = |row: &Row| Ok::<_, Failure>(NEWS.contains(&column::<&str>(row, 0)?));
         let said = connect::in_time(&self.pool, spans.patience(), async |client| {
+            let asked = self.ask(watched, now);
+            let word = Word::new(server, spans, bid);
+            let mut params = word.params();
+            params.extend(asked.params());
             let (mut news, mut said) = (Vec::new(), Vec::new());
             for row in connect::rows(client, sql::BEAT_AND_PULSE, &params).await? {
                 match is_news(&row)? {
@@ -236,12 +237,14 @@ impl Looker {
                 }
             }
             let shared = charges::understood(client, server, spans, bid, &said).await?;
-            Ok((news, shared))
+            drop(params);
+            Ok((asked, news, shared))
         });
-        let (news, shared) = said.await?;
+        let (asked, news, shared) = said.await?;
         Ok((self.read(&asked, &news)?, shared))
     }
 
+    /// Begins. What happens until the database looks is seen, and takes the time until then to be later.
     fn ask<'a>(&self, watched: &'a Watched, now: Timestamp) -> Asked<'a> {
         let began_at = self.knowledge.begin();
         let from = watched.queues.iter();

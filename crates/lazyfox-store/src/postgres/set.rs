@@ -36,6 +36,8 @@ pub(super) struct Set {
     pub(super) over: Vec<Over>,
     /// Whether a search for waiting jobs came to the end of what was read.
     pub(super) ran_dry: bool,
+    /// A job that would have gone out, but its input was not read.
+    pub(super) unread: Option<JobId>,
     /// The first job of the normal lane that was read in the order of the queue.
     pub(super) first: Option<Seq>,
 }
@@ -349,12 +351,13 @@ impl Rows for Set {
 
     fn input(&mut self, seq: Seq) -> Result<(Bytes, Option<Vec<u8>>)> {
         let entry = self.entry(seq)?;
-        let wiped = entry.wiped;
+        let (wiped, id) = (entry.wiped, entry.job.id);
         let input = entry.input.clone().map(|(body, secrets)| {
             let secrets = secrets.filter(|_| !wiped);
             (body, secrets)
         });
-        // The caller's group was larger than what is read at once; alone it will get it.
+        // There is a bound on what is read for all of a group, and jobs that are passed over count too.
+        self.unread = Some(id).filter(|_| input.is_none());
         input.ok_or_else(|| StoreError::Unavailable(format!("the input of {seq} was not read")))
     }
 

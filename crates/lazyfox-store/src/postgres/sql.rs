@@ -122,6 +122,14 @@ pub(super) const HEADS: &str = concat!(
      ORDER BY j.low_priority, j.seq"
 );
 
+/// The inputs of jobs that are locked.
+pub(super) const INPUTS: &str = concat!(
+    "SELECT u.id, i.body, i.secrets FROM ",
+    keys!("id", "uuid"),
+    " CROSS JOIN LATERAL (SELECT * FROM lazyfox.inputs k
+                           WHERE k.endpoint = u.endpoint AND k.id = u.id OFFSET 0) AS i"
+);
+
 /// What waits of each, and as many bodies as are wanted of any.
 pub(super) const CHUNKS: &str = concat!(
     "SELECT u.id, c.waiting, c.n, CASE WHEN $3::bigint > 0 THEN c.body END

@@ -59,6 +59,7 @@ on_every_store! {
         a_job_never_goes_back_to_a_worker_that_lost_it
         a_lost_job_goes_out_before_all_that_wait
         a_handed_back_job_may_go_to_the_same_worker
+        large_jobs_that_a_worker_may_not_have_are_not_in_its_way
         a_poll_without_a_job_it_held_has_lost_it
         secrets_go_out_with_the_job_until_it_can_never_run_again;
     events:

@@ -119,6 +119,24 @@ pub(super) async fn a_handed_back_job_may_go_to_the_same_worker(store: &dyn Stor
     assert_eq!(status(store, id(1)).await, Some(Status::InProgress));
 }
 
+/// Together they are larger than what one poll is answered with.
+pub(super) async fn large_jobs_that_a_worker_may_not_have_are_not_in_its_way(store: &dyn Store) {
+    for n in 1..=2 {
+        let mut large = job_with(sync_id(n), "a", terms());
+        large.input = vec![b'1'; 17 * limits::MIB].into();
+        submit(store, large).await;
+    }
+    submit(store, job(3)).await;
+    for n in 1..=2 {
+        assert_eq!(take(store, "w1", 1, 10).await, [sync_id(n)]);
+    }
+    for n in 1..=2 {
+        change(store, sync_id(n), lost("w1"), 20).await;
+    }
+    assert_eq!(take(store, "w1", 1, 30).await, [id(3)]);
+    assert_eq!(take(store, "w2", 1, 30).await, [sync_id(1)]);
+}
+
 pub(super) async fn a_poll_without_a_job_it_held_has_lost_it(store: &dyn Store) {
     for n in 1..=3 {
         submit(store, job(n)).await;
