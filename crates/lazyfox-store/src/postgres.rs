@@ -329,12 +329,13 @@ impl PostgresStore {
         let mut needs = Needs::job(job);
         needs.chunks.insert(job.into(), bytes_max.max(1));
         let on = endpoint.clone();
-        // What the try before took, which may have been committed although no answer came: it is gone then,
-        // and nobody else has it.
+        // What the try before took, which may have been committed although no answer came: it is gone then.
+        // Should somebody else have taken it in these seconds, both have it, which is better than nobody.
         let taken = Mutex::new(None);
         self.groups.call(endpoint, Plan::of(needs), move |engine| {
             let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((through, drained)) = &*taken
+                && engine.rows.unanswered
                 && !engine.rows.has_chunks_through(job, *through)
             {
                 return Ok(Some(Drained::clone(drained)));

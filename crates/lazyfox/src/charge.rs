@@ -35,6 +35,8 @@ struct State {
     succeeds: Option<String>,
     /// When it was last said that the clocks differ.
     clocks_differed: Option<Instant>,
+    /// When it was last said that a worker of another server polls here.
+    strangers_polled: Option<Instant>,
 }
 
 /// Clocks that differ by so much make leases shorter than they are meant to be.
@@ -66,6 +68,7 @@ impl InCharge {
                 own: None,
                 succeeds: None,
                 clocks_differed: None,
+                strangers_polled: None,
             }),
         }
     }
@@ -143,6 +146,20 @@ impl InCharge {
         }
         state.clocks_differed = Some(Instant::now());
         Some(ahead_ms)
+    }
+
+    /// Which other server started a worker that polls here, where that was not said lately.
+    pub fn stranger(&self, endpoint: &EndpointId, worker: &WorkerId) -> Option<Peer> {
+        let mut state = self.state();
+        let lately = |said: Instant| said.elapsed() < SAID_EVERY;
+        if state.strangers_polled.is_some_and(lately) {
+            return None;
+        }
+        let charge = state.of.get(endpoint)?;
+        let found = charge.elsewhere.iter().find(|it| it.worker == *worker)?;
+        let server = found.server.clone();
+        state.strangers_polled = Some(Instant::now());
+        Some(server)
     }
 
     /// The store says that this server is not in charge of the endpoint.
@@ -318,6 +335,32 @@ mod tests {
 
     fn ms(ms: i64) -> Timestamp {
         Timestamp::from_ms(ms)
+    }
+
+    #[test]
+    fn a_worker_of_another_server_is_told_once_in_a_while() {
+        let charge = InCharge::new(false);
+        let (endpoint, worker): (EndpointId, WorkerId) =
+            ("a".parse().unwrap(), "w".parse().unwrap());
+        assert_eq!(charge.stranger(&endpoint, &worker), None);
+        let server = Peer {
+            name: "other".to_owned(),
+            machine: "machine".to_owned(),
+            url: "http://10.0.0.1:8000".to_owned(),
+        };
+        let elsewhere = vec![Elsewhere {
+            worker: worker.clone(),
+            server: server.clone(),
+            since: ms(0),
+        }];
+        let of = Charge {
+            holder: Holder::Nobody,
+            elsewhere,
+        };
+        charge.state().of.insert(endpoint.clone(), of);
+        assert_eq!(charge.stranger(&endpoint, &"v".parse().unwrap()), None);
+        assert_eq!(charge.stranger(&endpoint, &worker), Some(server));
+        assert_eq!(charge.stranger(&endpoint, &worker), None);
     }
 
     #[test]

@@ -164,7 +164,10 @@ impl Groups {
             if self.lanes.enter(&endpoint, call) {
                 tokio::spawn(Arc::clone(self).work(endpoint));
             }
-            let stopped = || StoreError::Unavailable("the store is shut down".to_owned());
+            let stopped = || {
+                let why = "the operation was given up: the store is shut down, or has a defect";
+                StoreError::Unavailable(why.to_owned())
+            };
             answer.await.map_err(|_| stopped())?
         })
     }
@@ -208,7 +211,7 @@ impl Groups {
         let mut clashes = 0;
         loop {
             let sent = AtomicBool::new(false);
-            let attempt = self.attempt(endpoint, group, &sent, tried.may_have_happened);
+            let attempt = self.attempt(endpoint, group, &sent, tried);
             let failure = match attempt.await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
@@ -236,12 +239,11 @@ impl Groups {
         endpoint: &EndpointId,
         group: &mut [Call],
         sent: &AtomicBool,
-        may_have_happened: bool,
+        tried: &Tried,
     ) -> Result<(), Failure> {
-        let client = connect::client(&self.pool).await?;
+        let client = Lent(Some(connect::client(&self.pool).await?));
         let search = self.floors.begin(endpoint);
-        let attempt =
-            self.transaction(&client, endpoint, group, (&search, sent), may_have_happened);
+        let attempt = self.transaction(client.get()?, endpoint, group, (&search, sent), tried);
         let outcome = tokio::time::timeout(connect::ANSWER, attempt).await;
         if !matches!(outcome, Ok(Ok(()))) {
             self.floors.undone(endpoint, &search);
@@ -249,14 +251,14 @@ impl Groups {
         match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => {
-                let usable = !client.is_closed() && failure.remedy() != Remedy::Reconnect;
-                if !usable || !rolled_back(&client).await {
-                    drop(Object::take(client));
+                let usable = failure.remedy() != Remedy::Reconnect;
+                if !usable || !rolled_back(client.get()?).await {
+                    client.give_up();
                 }
                 Err(failure)
             }
             Err(_) => {
-                drop(Object::take(client));
+                client.give_up();
                 let why = "the database did not answer within 20 s".to_owned();
                 Err(Failure::NoConnection(why))
             }
@@ -269,8 +271,9 @@ impl Groups {
         endpoint: &EndpointId,
         group: &mut [Call],
         (search, sent): (&Search, &AtomicBool),
-        may_have_happened: bool,
+        tried: &Tried,
     ) -> Result<(), Failure> {
+        let may_have_happened = tried.may_have_happened;
         let mut needs = Needs::default();
         let mut submits = false;
         for call in group.iter() {
@@ -286,7 +289,7 @@ impl Groups {
         } else {
             Set::default()
         };
-        let set = run(client, endpoint, group, (set, needs), search.from).await?;
+        let set = run(client, endpoint, group, (set, needs), (search.from, tried)).await?;
         let new_queue = submits && !self.queues().contains(endpoint);
         sent.store(true, Ordering::Relaxed);
         let mut heads = write::commit(client, endpoint, &set, !reads, new_queue).await?;
@@ -321,9 +324,10 @@ async fn run(
     endpoint: &EndpointId,
     group: &mut [Call],
     (mut set, mut needs): (Set, Needs),
-    from: Seq,
+    (from, tried): (Seq, &Tried),
 ) -> Result<Set, Failure> {
     loop {
+        set.unanswered = tried.open;
         let read = set.waiting();
         let mut engine = engine(set);
         let ran = group.iter_mut().try_for_each(|it| it.work.run(&mut engine));
@@ -344,6 +348,28 @@ async fn run(
         // There may be more behind those that were passed over.
         needs.heads = (needs.heads * 8).min(HEADS_MAX);
         set = load::load(client, endpoint, &needs, from, false).await?;
+    }
+}
+
+/// A connection for one attempt. After a panic in the middle of a transaction nobody else may have it.
+struct Lent(Option<Client>);
+
+impl Lent {
+    fn get(&self) -> Result<&Client, Failure> {
+        let gone = || Failure::NoConnection("the connection was given up".to_owned());
+        self.0.as_ref().ok_or_else(gone)
+    }
+
+    fn give_up(mut self) {
+        self.0.take().map(Object::take);
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.take().map(Object::take);
+        }
     }
 }
 
@@ -392,6 +418,10 @@ fn answer(group: Vec<Call>, committed: Result<(), Failure>) {
 
 #[cfg(test)]
 mod tests {
+    use lazyfox_core::id::JobId;
+    use lazyfox_core::time::Timestamp;
+    use tokio_postgres::SimpleQueryMessage;
+
     use super::super::{Access, PostgresStore, Trust};
     use super::*;
 
@@ -402,11 +432,28 @@ mod tests {
         let store = PostgresStore::open(&access, "here".to_owned()).await;
         let groups = Arc::clone(&store.unwrap().groups);
         let endpoint: EndpointId = "a".parse().unwrap();
-        let plan = || Plan::of(Needs::default());
+        let plan = || {
+            Plan::of(Needs::job(JobId::new(
+                Timestamp::from_ms(0),
+                [0; 16],
+                false,
+            )))
+        };
         let panics = groups.call::<()>(&endpoint, plan(), |_| panic!("a defect"));
         assert!(matches!(panics.await, Err(StoreError::Unavailable(_))));
         let next = groups.call(&endpoint, plan(), |_| Ok(7));
         let next = tokio::time::timeout(connect::ANSWER, next).await;
         assert_eq!(next, Ok(Ok(7)));
+        // And no transaction is left open for whoever comes next.
+        for client in [groups.pool.get().await, groups.pool.get().await] {
+            let client = client.unwrap();
+            let asked = client.simple_query("SELECT now() = statement_timestamp()");
+            let answer = asked.await.unwrap();
+            let row = answer.iter().find_map(|it| match it {
+                SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            assert_eq!(row, Some("t"));
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! of an idle server their questions.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +65,8 @@ const ALL_EVERY: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Knowledge {
     state: Mutex<State>,
+    /// Whether tables that have grown are being looked at.
+    analyzing: AtomicBool,
 }
 
 #[derive(Default)]
@@ -305,9 +309,13 @@ impl Looker {
             let looked = (asked.began_at, self.lag);
             self.floors.looked(endpoint, looked, first);
         }
-        if !grown.is_empty() {
-            // Nobody waits for it: it may have to wait for a vacuum.
-            tokio::spawn(analyze(self.pool.clone(), grown));
+        if !grown.is_empty() && !self.knowledge.analyzing.swap(true, Relaxed) {
+            // Nobody waits for it: it may have to wait for a vacuum. The next look begins no other.
+            let (pool, knowledge) = (self.pool.clone(), Arc::clone(&self.knowledge));
+            tokio::spawn(async move {
+                analyze(pool, grown).await;
+                knowledge.analyzing.store(false, Relaxed);
+            });
         }
         Ok(news)
     }

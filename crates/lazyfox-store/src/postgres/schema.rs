@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use deadpool_postgres::{Client, Pool};
 use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
 
-use super::connect::{self, Failure, Remedy, failed};
+use super::connect::{self, Failure, failed};
 use super::row::column;
 use crate::StoreError;
 
@@ -111,7 +112,7 @@ pub(super) async fn migrate(
             Ok(format) => return Ok(format),
             Err(failure) => failure,
         };
-        if failure.remedy() != Remedy::Again {
+        if !is_in_the_way(&failure) {
             return Err(explain(place, failure));
         }
         if Instant::now() >= until {
@@ -145,6 +146,20 @@ async fn take_steps(pool: &Pool, later: &[&str]) -> Result<Format, Failure> {
     }
     transaction.commit().await.map_err(failed)?;
     format_of(&client).await
+}
+
+/// Whether somebody else has a lock that is needed.
+fn is_in_the_way(failure: &Failure) -> bool {
+    let Failure::Database(error) = failure else {
+        return false;
+    };
+    error.code().is_some_and(|code| {
+        [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+        ]
+        .contains(code)
+    })
 }
 
 fn in_the_way(place: &str, failure: Failure) -> StoreError {

@@ -36,6 +36,8 @@ pub(super) struct Set {
     pub(super) over: Vec<Over>,
     /// Whether a search for waiting jobs came to the end of what was read.
     pub(super) ran_dry: bool,
+    /// Whether an earlier try of this group sent a commit to which no answer came.
+    pub(super) unanswered: bool,
     /// A job that would have gone out, but its input was not read.
     pub(super) unread: Option<JobId>,
     /// The first job of the normal lane that was read in the order of the queue.

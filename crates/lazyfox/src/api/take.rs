@@ -106,6 +106,14 @@ fn arrive(
         say_ready(app, &speaker, &runtime, now);
         app.wakes.scale.notify_one();
     }
+    if let Some(server) = app.charge.stranger(&speaker.endpoint, &speaker.worker) {
+        tracing::warn!(
+            worker.id = %speaker.worker, endpoint.id = %speaker.endpoint,
+            server = %server.name, machine = %server.machine,
+            "a worker that another server started polls here: that server cannot know what it does, and \
+             may end it; its server.worker_url has to lead to itself, not to a load balancer"
+        );
+    }
     let says_idle = params.get("job_in_progress").as_deref() == Some("0")
         && app.fleet.abilities(&speaker.worker).polls_tell_idle;
     let mut disowns_before = None;
