@@ -39,8 +39,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 pub use self::charges::Spans;
+use self::connect::Failure;
 pub use self::connect::{Access, Trust};
-use self::connect::{Failure, failed};
 use self::floors::Floors;
 use self::group::{Groups, Plan};
 use self::load::Needs;
@@ -215,8 +215,7 @@ impl PostgresStore {
         let found = connect::answer(&self.pool, || {
             Box::pin(async {
                 let client = connect::client(&self.pool).await?;
-                let statement = client.prepare_cached(sql::HELD_ON).await.map_err(failed)?;
-                let rows = client.query(&statement, &[&name]).await.map_err(failed)?;
+                let rows = connect::rows(&client, sql::HELD_ON, &[&name]).await?;
                 let endpoints = rows.iter().map(|row| endpoint_of(column(row, 0)?));
                 Ok(endpoints.collect::<Result<BTreeSet<_>>>()?)
             })

@@ -240,6 +240,13 @@ impl Postgres {
         self.start_again();
     }
 
+    /// Lets every commit wait for a standby of this name, from some moment soon on; with none, for nobody.
+    pub fn commits_wait_for(&self, standby: &str) {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'");
+        self.psql("postgres", &set);
+        self.psql("postgres", "SELECT pg_reload_conf()");
+    }
+
     /// What `psql` answers to a statement: rows as lines, fields with `|` between them. The
     /// database is a name, or the URL that [`Postgres::database`] gave.
     pub fn psql(&self, database: &str, sql: &str) -> String {

@@ -44,6 +44,10 @@ const CLOCKS_DIFFER_MS: i64 = 2_000;
 /// How often that is said.
 const SAID_EVERY: Duration = Duration::from_secs(600);
 
+fn was_said_lately(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| at.elapsed() < SAID_EVERY)
+}
+
 /// Who starts an endpoint's workers, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -140,8 +144,7 @@ impl InCharge {
     fn compare_clocks(&self, before: Timestamp, at: Timestamp, after: Timestamp) -> Option<i64> {
         let ahead_ms = (before.as_ms() - at.as_ms()).max(0) + (after.as_ms() - at.as_ms()).min(0);
         let mut state = self.state();
-        let lately = |said: Instant| said.elapsed() < SAID_EVERY;
-        if ahead_ms.abs() < CLOCKS_DIFFER_MS || state.clocks_differed.is_some_and(lately) {
+        if ahead_ms.abs() < CLOCKS_DIFFER_MS || was_said_lately(state.clocks_differed) {
             return None;
         }
         state.clocks_differed = Some(Instant::now());
@@ -151,8 +154,7 @@ impl InCharge {
     /// Which other server started a worker that polls here, where that was not said lately.
     pub fn stranger(&self, endpoint: &EndpointId, worker: &WorkerId) -> Option<Peer> {
         let mut state = self.state();
-        let lately = |said: Instant| said.elapsed() < SAID_EVERY;
-        if state.strangers_polled.is_some_and(lately) {
+        if was_said_lately(state.strangers_polled) {
             return None;
         }
         let charge = state.of.get(endpoint)?;

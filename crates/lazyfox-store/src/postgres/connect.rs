@@ -353,21 +353,21 @@ pub(super) async fn sessions_are_lent(pool: &Pool) -> Result<bool, Failure> {
     let mut sessions = [BTreeSet::new(), BTreeSet::new()];
     for _ in 0..SESSIONS_ASKED {
         for (client, its) in pair.iter().zip(&mut sessions) {
-            its.insert(session(client).await?);
+            its.insert(said(client, "SELECT pg_backend_pid()").await?);
         }
     }
     let [one, other] = &sessions;
     Ok(one.len() > 1 || other.len() > 1 || one == other)
 }
 
-/// Which process of the database answers, asked without a prepared statement.
-async fn session(client: &Client) -> Result<String, Failure> {
-    let answer = client.simple_query("SELECT pg_backend_pid()").await;
-    let said = answer.map_err(failed)?.into_iter().find_map(|it| match it {
+/// The one word that answers this, asked without a prepared statement.
+pub(super) async fn said(client: &Client, sql: &str) -> Result<String, Failure> {
+    let answer = client.simple_query(sql).await.map_err(failed)?;
+    let said = answer.iter().find_map(|it| match it {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     });
-    let none = || StoreError::Corrupt("the database does not say which session it is".to_owned());
+    let none = || StoreError::Corrupt(format!("the database does not answer {sql}"));
     Ok(said.ok_or_else(none)?)
 }
 
@@ -409,10 +409,10 @@ pub(super) async fn again<'a, T>(
 pub(super) async fn in_time<T>(
     pool: &Pool,
     patience: Duration,
-    ask: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+    ask: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let client = client(pool).await?;
-    match tokio::time::timeout(patience, ask(&client)).await {
+    let mut client = client(pool).await?;
+    match tokio::time::timeout(patience, ask(&mut client)).await {
         Ok(answer) => answer,
         Err(_) => {
             drop(Object::take(client));

@@ -420,7 +420,6 @@ fn answer(group: Vec<Call>, committed: Result<(), Failure>) {
 mod tests {
     use lazyfox_core::id::JobId;
     use lazyfox_core::time::Timestamp;
-    use tokio_postgres::SimpleQueryMessage;
 
     use super::super::{Access, PostgresStore, Trust};
     use super::*;
@@ -432,13 +431,8 @@ mod tests {
         let store = PostgresStore::open(&access, "here".to_owned()).await;
         let groups = Arc::clone(&store.unwrap().groups);
         let endpoint: EndpointId = "a".parse().unwrap();
-        let plan = || {
-            Plan::of(Needs::job(JobId::new(
-                Timestamp::from_ms(0),
-                [0; 16],
-                false,
-            )))
-        };
+        let job = JobId::new(Timestamp::from_ms(0), [0; 16], false);
+        let plan = || Plan::of(Needs::job(job));
         let panics = groups.call::<()>(&endpoint, plan(), |_| panic!("a defect"));
         assert!(matches!(panics.await, Err(StoreError::Unavailable(_))));
         let next = groups.call(&endpoint, plan(), |_| Ok(7));
@@ -447,13 +441,8 @@ mod tests {
         // And no transaction is left open for whoever comes next.
         for client in [groups.pool.get().await, groups.pool.get().await] {
             let client = client.unwrap();
-            let asked = client.simple_query("SELECT now() = statement_timestamp()");
-            let answer = asked.await.unwrap();
-            let row = answer.iter().find_map(|it| match it {
-                SimpleQueryMessage::Row(row) => row.get(0),
-                _ => None,
-            });
-            assert_eq!(row, Some("t"));
+            let said = connect::said(&client, "SELECT now() = statement_timestamp()").await;
+            assert_eq!(said.unwrap(), "t");
         }
     }
 }

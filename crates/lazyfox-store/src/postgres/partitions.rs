@@ -13,7 +13,7 @@ mod spans;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Object, Pool, Transaction};
+use deadpool_postgres::{Client, Pool, Transaction};
 use lazyfox_core::time::Timestamp;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
@@ -175,14 +175,10 @@ async fn kept(
     is_busy: bool,
     looked: &mut Duration,
 ) -> Fallible<Vec<Span>> {
-    let mut client = connect::client(pool).await?;
-    let round = round(&mut client, now, is_busy, looked);
-    let outcome = tokio::time::timeout(SILENCE, round).await;
-    outcome.unwrap_or_else(|_| {
-        drop(Object::take(client));
-        let why = "the database said nothing about partitions".to_owned();
-        Err(Failure::NoConnection(why))
+    connect::in_time(pool, SILENCE, async |client| {
+        round(client, now, is_busy, looked).await
     })
+    .await
 }
 
 async fn round(

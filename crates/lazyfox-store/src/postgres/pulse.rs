@@ -241,14 +241,13 @@ impl Looker {
                 }
             }
             let shared = charges::understood(client, server, spans, bid, &said).await?;
-            drop(params);
             Ok((asked, news, shared))
         });
         let (asked, news, shared) = said.await?;
         Ok((self.read(&asked, &news)?, shared))
     }
 
-    /// Begins. What happens until the database looks is seen, and takes the time until then to be later.
+    /// Begins a look. With a connection at hand: the time until the database looks counts as passed.
     fn ask<'a>(&self, watched: &'a Watched, now: Timestamp) -> Asked<'a> {
         let began_at = self.knowledge.begin();
         let from = watched.queues.iter();

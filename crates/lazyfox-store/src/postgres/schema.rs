@@ -108,15 +108,14 @@ pub(super) async fn migrate(
 ) -> Result<Format, StoreError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let failure = match take_steps(pool, later).await {
+        match take_steps(pool, later).await {
             Ok(format) => return Ok(format),
-            Err(failure) => failure,
-        };
-        if !is_in_the_way(&failure) {
-            return Err(explain(place, failure));
-        }
-        if Instant::now() >= until {
-            return Err(in_the_way(place, failure));
+            Err(Failure::Database(error)) if is_in_the_way(&error) => {
+                if Instant::now() >= until {
+                    return Err(in_the_way(place, &error));
+                }
+            }
+            Err(failure) => return Err(explain(place, failure)),
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -149,30 +148,23 @@ async fn take_steps(pool: &Pool, later: &[&str]) -> Result<Format, Failure> {
 }
 
 /// Whether somebody else has a lock that is needed.
-fn is_in_the_way(failure: &Failure) -> bool {
-    let Failure::Database(error) = failure else {
-        return false;
-    };
-    error.code().is_some_and(|code| {
-        [
-            SqlState::LOCK_NOT_AVAILABLE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-        ]
-        .contains(code)
-    })
+fn is_in_the_way(error: &tokio_postgres::Error) -> bool {
+    [
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+    ]
+    .iter()
+    .any(|it| error.code() == Some(it))
 }
 
-fn in_the_way(place: &str, failure: Failure) -> StoreError {
-    let why = match failure {
-        Failure::Database(error) => connect::explained(&error),
-        other => other.into_error().to_string(),
-    };
+fn in_the_way(place: &str, error: &tokio_postgres::Error) -> StoreError {
     open_error(
         place,
         &format!(
-            "for {} s its tables could not be changed, since others had locks on them: {why}; \
+            "for {} s its tables could not be changed, since others had locks on them: {}; \
              nothing was changed. A dump, or another long transaction, has to end first",
-            PATIENCE.as_secs()
+            PATIENCE.as_secs(),
+            connect::explained(error)
         ),
     )
 }

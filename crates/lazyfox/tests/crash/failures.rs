@@ -145,11 +145,6 @@ fn without_its_database_a_server_says_503_and_when_to_come_again() {
 #[test]
 fn a_server_whose_commits_hang_is_not_ready() {
     let postgres = Postgres::start(Options::default());
-    let waits_for = |standby: &str| {
-        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'");
-        postgres.psql("postgres", &set);
-        postgres.psql("postgres", "SELECT pg_reload_conf()");
-    };
     let team = Team::of(1, &postgres);
     let mut servers = team.serve();
     let port = team.homes[0].port();
@@ -165,11 +160,11 @@ fn a_server_whose_commits_hang_is_not_ready() {
         }
     };
     until_ready_is(200);
-    waits_for("nobody");
+    postgres.commits_wait_for("nobody");
     let answer = until_ready_is(503);
     let why = "the database has kept nothing of this server for";
     assert!(answer.body.contains(why), "{}", answer.body);
-    waits_for("");
+    postgres.commits_wait_for("");
     until_ready_is(200);
     assert!(servers[0].stop().success());
 }

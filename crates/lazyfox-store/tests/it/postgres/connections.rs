@@ -34,12 +34,6 @@ impl Hanging {
         }
     }
 
-    fn waits_for(&self, standby: &str) {
-        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'");
-        self.postgres.psql("postgres", &set);
-        self.postgres.psql("postgres", "SELECT pg_reload_conf()");
-    }
-
     async fn until_hung(&self, hung: &str) {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         while self.postgres.psql("postgres", sql) != hung {
@@ -53,7 +47,7 @@ impl Hanging {
         &self,
         next: impl Fn(Arc<PostgresStore>, u8) -> Answer<'static, T>,
     ) -> (u8, JoinHandle<Result<T, StoreError>>) {
-        self.waits_for("nobody");
+        self.postgres.commits_wait_for("nobody");
         // The setting takes a moment; whoever commits before it does is answered.
         for n in 1.. {
             let mut asked = tokio::spawn(next(Arc::clone(&self.store), n));
@@ -69,7 +63,7 @@ impl Hanging {
     }
 
     async fn go_on(&self) {
-        self.waits_for("");
+        self.postgres.commits_wait_for("");
         self.until_hung("0").await;
         self.proxy.restore();
     }
